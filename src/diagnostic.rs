@@ -1,0 +1,118 @@
+//! What is wrong with an input, where, and how to mend it.
+
+use crate::source::Source;
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use std::ops::Range;
+
+/// A range of bytes in a [`Source`].
+pub type Span = Range<usize>;
+
+/// One fault of an input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diagnostic {
+    /// What is wrong; lower case, no full stop, backticks round literals.
+    pub message: String,
+    /// Where, with a few words each; the first is the principal place. Empty when no place applies.
+    pub marks: Vec<(Span, String)>,
+    /// How to mend it.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// A fault at one place.
+    pub fn new(span: Span, message: impl Into<String>) -> Self {
+        Self { message: message.into(), marks: vec![(span, String::new())], help: None }
+    }
+
+    /// Words for the principal place.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        if let Some(first) = self.marks.first_mut() {
+            first.1 = label.into();
+        }
+        self
+    }
+
+    /// One more place.
+    pub fn mark(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.marks.push((span, label.into()));
+        self
+    }
+
+    /// The remedy.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// The faults found so far in one source.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<Diagnostic>);
+
+impl Problems {
+    /// Adds a fault.
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        // the shape of `vm` is checked once for each role
+        if !self.0.contains(&diagnostic) {
+            self.0.push(diagnostic);
+        }
+    }
+
+    /// Ends the collection: the faults as a [`Report`] in the order of the text, or the value.
+    pub fn or<T>(mut self, source: &Source, value: Option<T>) -> Result<T, Report> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => {
+                self.0.sort_by_key(|d| d.marks.first().map_or(0, |m| m.0.start));
+                Err(Report { source: source.clone(), diagnostics: self.0 })
+            }
+        }
+    }
+}
+
+/// All faults of one source, ready to be shown.
+#[derive(Debug)]
+pub struct Report {
+    source: Source,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Report {
+    /// A fault that has no place in a text: a file that cannot be read, for instance.
+    pub fn failure(name: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        let fault = Diagnostic { message: message.into(), marks: Vec::new(), help: Some(help.into()) };
+        Self { source: Source::new(name, ""), diagnostics: vec![fault] }
+    }
+
+    /// The faults.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
+
+    /// The report as text for a terminal: each fault with `file:line:column`, the source line and the remedy.
+    pub fn render(&self, color: bool) -> String {
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let mut out = String::new();
+        for diagnostic in &self.diagnostics {
+            let mut group = Group::with_title(Level::ERROR.primary_title(diagnostic.message.as_str()));
+            if !diagnostic.marks.is_empty() {
+                let mut snippet = Snippet::source(self.source.text.as_str()).path(self.source.name.as_str());
+                for (position, (span, label)) in diagnostic.marks.iter().enumerate() {
+                    let kind = if position == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+                    let label = (!label.is_empty()).then_some(label.as_str());
+                    snippet = snippet.annotation(kind.span(span.clone()).label(label));
+                }
+                group = group.element(snippet);
+            }
+            if let Some(help) = &diagnostic.help {
+                group = group.element(Level::HELP.message(help.as_str()));
+            }
+            out.push_str(&renderer.render(&[group]));
+            out.push_str("\n\n");
+        }
+        let count = self.diagnostics.len();
+        let errors = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
+        out.push_str(&format!("{}: {errors}; nothing was written\n", self.source.name.escape_debug()));
+        out
+    }
+}

@@ -1,0 +1,56 @@
+//! DataVolumes: the database disks, which outlive their VMs.
+
+use super::metadata;
+use crate::bundle::Document;
+use crate::names::Role;
+use crate::plan::{Plan, VmPlan};
+use crate::value::{AccessMode, Quantity};
+use crate::yaml::Yaml;
+
+/// The data disk of a VM, and its WAL disk where it has one.
+pub fn disks(plan: &Plan, role: Role, index: u32) -> impl Iterator<Item = Document> + use<'_> {
+    let vm = vm_plan(plan, role);
+    let data = ("data", &vm.data_disk.size);
+    let wal = vm.wal_disk.as_ref().map(|disk| ("wal", &disk.size));
+    std::iter::once(data).chain(wal).map(move |(disk, size)| {
+        let name = format!("{}-{disk}", plan.names.vm(role, index));
+        blank(plan, vm, role, name, size)
+    })
+}
+
+fn vm_plan(plan: &Plan, role: Role) -> &VmPlan {
+    match role {
+        Role::Primary => &plan.primary,
+        Role::Replica => &plan.replica,
+    }
+}
+
+fn blank(plan: &Plan, vm: &VmPlan, role: Role, name: String, size: &Quantity) -> Document {
+    let annotations = [
+        // Argo CD must neither prune nor delete a disk with data
+        ("argocd.argoproj.io/sync-options".to_owned(), "Prune=false,Delete=false".to_owned()),
+        // CDI before 1.58 may delete a finished DataVolume, which GitOps tools then make again and again
+        ("cdi.kubevirt.io/storage.deleteAfterCompletion".to_owned(), "false".to_owned()),
+    ];
+    let tree = map! {
+        "apiVersion" => "cdi.kubevirt.io/v1beta1",
+        "kind" => "DataVolume",
+        "metadata" => metadata(plan, &name, Some(role), &annotations),
+        "spec" => map! {
+            "source" => map! { "blank" => map! {} },
+            "storage" => storage(vm, size),
+        },
+    };
+    Document::new("DataVolume", name, tree)
+}
+
+/// `storage` of a DataVolume; what the config leaves open is the storage profile's choice.
+pub(super) fn storage(vm: &VmPlan, size: &Quantity) -> Yaml {
+    let modes: Vec<&str> = vm.access_modes.iter().map(|mode: &AccessMode| mode.as_str()).collect();
+    map! {
+        "resources" => map! { "requests" => map! { "storage" => size } },
+        "storageClassName" => vm.storage_class.clone(),
+        "accessModes" => (!modes.is_empty()).then(|| Yaml::items(modes.into_iter().map(Yaml::from))),
+        "volumeMode" => vm.volume_mode,
+    }
+}

@@ -1,0 +1,41 @@
+//! Secrets: the passwords, and the user-data of each role.
+
+use super::metadata;
+use crate::bundle::Document;
+use crate::guest;
+use crate::names::Role;
+use crate::plan::{CLIENT_KEY, Plan, REPLICATION_KEY};
+use crate::secrets::Passwords;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// The two passwords, attached to every VM as a disk.
+pub fn credentials(plan: &Plan, passwords: &Passwords) -> Document {
+    let name = plan.names.credentials();
+    let tree = map! {
+        "apiVersion" => "v1",
+        "kind" => "Secret",
+        "metadata" => metadata(plan, &name, None, &[]),
+        "data" => map! {
+            REPLICATION_KEY => STANDARD.encode(&passwords.replication),
+            CLIENT_KEY => STANDARD.encode(&passwords.client),
+        },
+    };
+    Document::new("Secret", name, tree).with_passwords()
+}
+
+/// The user-data of a role, and the network data where the guest's family needs it. Inline user-data ends at 2048
+/// bytes; a Secret at 1 MiB.
+pub fn cloudinit(plan: &Plan, role: Role, user_data: &str) -> Document {
+    let name = plan.names.cloudinit(role);
+    let tree = map! {
+        "apiVersion" => "v1",
+        "kind" => "Secret",
+        "metadata" => metadata(plan, &name, None, &[]),
+        "stringData" => map! {
+            "userdata" => user_data.to_owned(),
+            "networkdata" => guest::network_data(plan),
+        },
+    };
+    Document::new("Secret", name, tree)
+}

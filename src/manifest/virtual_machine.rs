@@ -1,0 +1,200 @@
+//! VirtualMachine: one node of the lab.
+
+use super::{data_volume, labels, metadata, selector, strings};
+use crate::bundle::Document;
+use crate::guest;
+use crate::names::{POSTGRESQL_PORT, Role};
+use crate::plan::{Compute, CredentialsPlan, Plan, RootPlan, TolerationPlan, VmPlan};
+use crate::value::AntiAffinity;
+use crate::yaml::Yaml;
+use uuid::Uuid;
+
+/// The namespace of the VMs' firmware UUIDs: random once, a constant since.
+const FIRMWARE_NAMESPACE: Uuid = Uuid::from_u128(0x7c1e_5a3d_2f84_4b0e_9a56_d1c8_3e07_b9f2);
+
+/// A fast shutdown with an unresponsive standby took a minute; a checkpoint on slow storage takes longer.
+const TERMINATION_GRACE_PERIOD_SECONDS: u32 = 300;
+
+/// The VM of the given role and number.
+pub fn vm(plan: &Plan, role: Role, index: u32) -> Document {
+    let name = plan.names.vm(role, index);
+    let vm = match role {
+        Role::Primary => &plan.primary,
+        Role::Replica => &plan.replica,
+    };
+    let instancetype = match &vm.compute {
+        Compute::Instancetype(kind, name) => Some(map! { "kind" => *kind, "name" => name.clone() }),
+        Compute::Explicit { .. } => None,
+    };
+    let preference =
+        vm.preference.as_ref().map(|(kind, name)| map! { "kind" => *kind, "name" => name.clone() });
+    let tree = map! {
+        "apiVersion" => "kubevirt.io/v1",
+        "kind" => "VirtualMachine",
+        "metadata" => metadata(plan, &name, Some(role), &[]),
+        "spec" => map! {
+            "runStrategy" => vm.run_strategy,
+            "instancetype" => instancetype,
+            "preference" => preference,
+            "dataVolumeTemplates" => root_data_volume(plan, vm, role, &name).map(|template| list![template]),
+            "template" => map! {
+                // only these labels reach the pod, which Services and the NetworkPolicy select
+                "metadata" => map! { "labels" => labels(plan, Some(role)) },
+                "spec" => map! {
+                    "hostname" => name.clone(),
+                    "subdomain" => plan.names.nodes_service(),
+                    "evictionStrategy" => "LiveMigrateIfPossible",
+                    "terminationGracePeriodSeconds" => TERMINATION_GRACE_PERIOD_SECONDS,
+                    "nodeSelector" => (!vm.node_selector.is_empty()).then(|| strings(&vm.node_selector)),
+                    "affinity" => affinity(plan, vm.anti_affinity),
+                    "tolerations" => (!vm.tolerations.is_empty())
+                        .then(|| Yaml::items(vm.tolerations.iter().map(toleration))),
+                    "domain" => domain(vm, &name),
+                    // a VM is an endpoint of its Service only while PostgreSQL listens; no livenessProbe: it is a power cut
+                    "readinessProbe" => map! {
+                        "tcpSocket" => map! { "port" => POSTGRESQL_PORT },
+                        "periodSeconds" => 10,
+                        "failureThreshold" => 3,
+                    },
+                    "networks" => list![map! { "name" => "default", "pod" => map! {} }],
+                    "volumes" => volumes(plan, vm, role, &name),
+                },
+            },
+        },
+    };
+    Document::new("VirtualMachine", name, tree)
+}
+
+fn domain(vm: &VmPlan, name: &str) -> Yaml {
+    let (cpu, memory) = match &vm.compute {
+        // CPUs are hot-plugged as sockets
+        Compute::Explicit { cpu_cores, memory } => (
+            Some(map! { "sockets" => *cpu_cores, "cores" => 1, "threads" => 1 }),
+            Some(map! { "guest" => memory }),
+        ),
+        Compute::Instancetype(..) => (None, None),
+    };
+    let disk = |name: &'static str| map! { "name" => name, "disk" => map! { "bus" => "virtio" } };
+    // the guest finds these by their serial, /dev/disk/by-id/virtio-<serial>
+    let database_disk = |name: &'static str| {
+        map! {
+            "name" => name,
+            "serial" => name,
+            "disk" => map! { "bus" => "virtio" },
+            "dedicatedIOThread" => vm.dedicated_io_thread,
+        }
+    };
+    let credentials = map! {
+        "name" => "credentials",
+        "serial" => "credentials",
+        "disk" => map! { "bus" => "virtio", "readonly" => true },
+    };
+    map! {
+        "cpu" => cpu,
+        "memory" => memory,
+        // cloud-init's instance-id: a random one would make every new VM object a new instance
+        "firmware" => map! { "uuid" => Uuid::new_v5(&FIRMWARE_NAMESPACE, name.as_bytes()).to_string() },
+        "ioThreadsPolicy" => vm.io_threads_policy,
+        "devices" => map! {
+            "disks" => list![
+                disk("root"),
+                disk("cloudinit"),
+                credentials,
+                database_disk("data"),
+                vm.wal_disk.as_ref().map(|_| database_disk("wal")),
+            ],
+            "blockMultiQueue" => vm.block_multiqueue,
+            "interfaces" => list![map! { "name" => "default", "masquerade" => map! {} }],
+            "networkInterfaceMultiqueue" => vm.network_multiqueue,
+            "rng" => map! {},
+        },
+    }
+}
+
+fn volumes(plan: &Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml {
+    let root = match &plan.guest.root {
+        RootPlan::ContainerDisk { image, pull_secret } => map! {
+            "name" => "root",
+            "containerDisk" => map! { "image" => image.clone(), "imagePullSecret" => pull_secret.clone() },
+        },
+        RootPlan::Registry { .. } | RootPlan::DataSource { .. } => map! {
+            "name" => "root",
+            "dataVolume" => map! { "name" => format!("{name}-root") },
+        },
+    };
+    let secret = || map! { "name" => plan.names.cloudinit(role) };
+    let cloudinit = map! {
+        "name" => "cloudinit",
+        "cloudInitNoCloud" => map! {
+            "secretRef" => secret(),
+            "networkDataSecretRef" => guest::network_data(plan).map(|_| secret()),
+        },
+    };
+    let credentials = match &plan.credentials {
+        CredentialsPlan::File(_) => plan.names.credentials(),
+        CredentialsPlan::ExistingSecret { name, .. } => name.clone(),
+    };
+    let database_disk = |disk: &'static str| {
+        map! { "name" => disk, "dataVolume" => map! { "name" => format!("{name}-{disk}") } }
+    };
+    list![
+        root,
+        cloudinit,
+        map! { "name" => "credentials", "secret" => map! { "secretName" => credentials } },
+        database_disk("data"),
+        vm.wal_disk.as_ref().map(|_| database_disk("wal")),
+    ]
+}
+
+/// A persistent root disk is the VM's own and goes with it.
+fn root_data_volume(plan: &Plan, vm: &VmPlan, role: Role, name: &str) -> Option<Yaml> {
+    let (source, source_ref, size) = match &plan.guest.root {
+        RootPlan::ContainerDisk { .. } => return None,
+        RootPlan::Registry { image, size } => {
+            let registry = map! { "url" => format!("docker://{image}"), "pullMethod" => "node" };
+            (Some(map! { "registry" => registry }), None, size)
+        }
+        RootPlan::DataSource { name, namespace, size } => {
+            let reference =
+                map! { "kind" => "DataSource", "name" => name.clone(), "namespace" => namespace.clone() };
+            (None, Some(reference), size)
+        }
+    };
+    Some(map! {
+        "metadata" => map! { "name" => format!("{name}-root"), "labels" => labels(plan, Some(role)) },
+        "spec" => map! {
+            "source" => source,
+            "sourceRef" => source_ref,
+            "storage" => data_volume::storage(vm, size),
+        },
+    })
+}
+
+fn affinity(plan: &Plan, anti_affinity: AntiAffinity) -> Option<Yaml> {
+    // a pair on one node measures no network
+    let term = || {
+        map! {
+            "labelSelector" => map! { "matchLabels" => selector(plan, None) },
+            "topologyKey" => "kubernetes.io/hostname",
+        }
+    };
+    let rule = match anti_affinity {
+        AntiAffinity::None => return None,
+        AntiAffinity::Preferred => map! {
+            "preferredDuringSchedulingIgnoredDuringExecution" =>
+                list![map! { "weight" => 100, "podAffinityTerm" => term() }],
+        },
+        AntiAffinity::Required => map! { "requiredDuringSchedulingIgnoredDuringExecution" => list![term()] },
+    };
+    Some(map! { "podAntiAffinity" => rule })
+}
+
+fn toleration(toleration: &TolerationPlan) -> Yaml {
+    map! {
+        "key" => toleration.key.clone(),
+        "operator" => toleration.operator,
+        "value" => toleration.value.clone(),
+        "effect" => toleration.effect,
+        "tolerationSeconds" => toleration.toleration_seconds,
+    }
+}

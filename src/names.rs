@@ -1,0 +1,87 @@
+//! Every name and label of the lab, in one place.
+
+/// Label: what the VMs run.
+pub const LABEL_NAME: &str = "app.kubernetes.io/name";
+/// Label: which lab.
+pub const LABEL_INSTANCE: &str = "app.kubernetes.io/instance";
+/// Label: which part of the lab.
+pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
+/// Label: what the lab is part of.
+pub const LABEL_PART_OF: &str = "app.kubernetes.io/part-of";
+/// Label: what wrote the object.
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Label: primary or replica.
+pub const LABEL_ROLE: &str = "virtwork/role";
+/// Value of [`LABEL_COMPONENT`].
+pub const COMPONENT: &str = "database";
+/// The port of PostgreSQL, on pods and Services alike: SELinux lets the walreceiver connect to no other.
+pub const POSTGRESQL_PORT: u32 = 5432;
+/// The longest name of an object that becomes a host name, a label value or a replication slot.
+pub const MAX_NAME: usize = 63;
+
+/// What a VM does in the lab when it is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Takes writes.
+    Primary,
+    /// Follows the primary.
+    Replica,
+}
+
+impl Role {
+    /// The word in names and in [`LABEL_ROLE`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+        }
+    }
+}
+
+/// The names of a lab's objects.
+#[derive(Debug, Clone)]
+pub struct Names {
+    lab: String,
+}
+
+impl Names {
+    /// The names of the lab called `lab`.
+    pub fn new(lab: impl Into<String>) -> Self {
+        Self { lab: lab.into() }
+    }
+
+    /// The lab.
+    pub fn lab(&self) -> &str {
+        &self.lab
+    }
+
+    /// The Service of the primary, and its host name for the replicas.
+    pub fn primary_service(&self) -> String {
+        format!("{}-primary", self.lab)
+    }
+
+    /// The Service of the replicas.
+    pub fn replicas_service(&self) -> String {
+        format!("{}-replicas", self.lab)
+    }
+
+    /// The headless Service that gives each VM its host name.
+    pub fn nodes_service(&self) -> String {
+        format!("{}-nodes", self.lab)
+    }
+
+    /// The Secret of the passwords.
+    pub fn credentials(&self) -> String {
+        format!("{}-credentials", self.lab)
+    }
+
+    /// The Secret of the user-data of a role.
+    pub fn cloudinit(&self, role: Role) -> String {
+        format!("{}-{}-cloudinit", self.lab, role.as_str())
+    }
+
+    /// A VM, which is also its host name.
+    pub fn vm(&self, role: Role, index: u32) -> String {
+        format!("{}-{}-{index}", self.lab, role.as_str())
+    }
+}

@@ -1,0 +1,259 @@
+//! The operating system in the VMs.
+
+use crate::config::Config;
+use crate::config::guest::Guest;
+use crate::diagnostic::{Diagnostic, Problems};
+use crate::value::{FromText, ImageReference, Os, Packages, Quantity, RootDisk};
+
+/// What runs in the VMs.
+#[derive(Debug)]
+pub struct GuestPlan {
+    /// The distribution's family.
+    pub family: Family,
+    /// The root disk.
+    pub root: RootPlan,
+    /// Packages that the guest installs where they are missing; none: the package manager is never called.
+    pub packages: Vec<String>,
+    /// Proxy for the package manager.
+    pub http_proxy: Option<String>,
+    /// A user beside the image's default one.
+    pub user: Option<String>,
+    /// Public keys of that user, or of the default one.
+    pub authorized_keys: Vec<String>,
+}
+
+/// Distributions that share package names, paths and units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Fedora, CentOS Stream, RHEL, AlmaLinux.
+    Rpm,
+    /// Debian, Ubuntu.
+    Debian,
+}
+
+/// The root disk of a VM.
+#[derive(Debug)]
+pub enum RootPlan {
+    /// A containerDisk.
+    ContainerDisk {
+        /// The image.
+        image: String,
+        /// Secret to pull it with.
+        pull_secret: Option<String>,
+    },
+    /// A DataVolume imported from a containerDisk image.
+    Registry {
+        /// The image.
+        image: String,
+        /// Size of the disk.
+        size: Quantity,
+    },
+    /// A DataVolume cloned from a DataSource.
+    DataSource {
+        /// Name of the DataSource.
+        name: String,
+        /// Its namespace.
+        namespace: Option<String>,
+        /// Size of the disk.
+        size: Quantity,
+    },
+}
+
+const DEFAULT_IMAGE: &str = "quay.io/containerdisks/fedora:42";
+const DEFAULT_ROOT_DISK_GIB: u64 = 30;
+
+/// The smallest root disk that the cloud images of all families fit in.
+const LEAST_ROOT_DISK: u128 = 5 << 30;
+
+impl Family {
+    fn of(os: Os) -> Self {
+        match os {
+            Os::Fedora | Os::CentosStream | Os::Rhel | Os::Almalinux => Self::Rpm,
+            Os::Debian | Os::Ubuntu => Self::Debian,
+        }
+    }
+
+    /// What the scripts need. On RPM, pgbench comes with `postgresql-contrib`.
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Rpm => &["postgresql-server", "postgresql-contrib", "qemu-guest-agent"],
+            Self::Debian => &["postgresql", "qemu-guest-agent"],
+        }
+    }
+}
+
+pub(super) fn plan(config: &Config, problems: &mut Problems, notes: &mut Vec<String>) -> GuestPlan {
+    let guest = config.guest.or_default();
+    let os = os(&guest, problems);
+    let family = Family::of(os);
+    let preinstalled = guest.packages.get() == Some(&Packages::Preinstalled);
+    if preinstalled {
+        for (present, keys) in [
+            (
+                guest.extra_packages.is_present(),
+                [
+                    (&guest.extra_packages as _, "nothing installs these"),
+                    (&guest.packages as _, "because of this"),
+                ],
+            ),
+            (
+                guest.http_proxy.is_present(),
+                [(&guest.http_proxy as _, "nothing uses it"), (&guest.packages as _, "because of this")],
+            ),
+        ] {
+            if present {
+                problems.contradiction(
+                    &keys,
+                    "`packages: preinstalled` never calls the package manager",
+                    "remove the key, or write `packages: install`",
+                );
+            }
+        }
+    } else if os == Os::Rhel {
+        notes.push(
+            "RHEL guests install packages only with a subscription; without one use a golden image and \
+             `packages: preinstalled`"
+                .to_owned(),
+        );
+    }
+    let extra = guest.extra_packages.or_default().into_iter().map(|package| package.value.to_string());
+    let packages = if preinstalled {
+        Vec::new()
+    } else {
+        let mut packages: Vec<String> = family.packages().iter().map(ToString::to_string).collect();
+        for package in extra {
+            if !packages.contains(&package) {
+                packages.push(package);
+            }
+        }
+        packages
+    };
+    let (user, authorized_keys) = ssh(&guest, problems);
+    GuestPlan {
+        family,
+        root: root(&guest, problems),
+        packages,
+        http_proxy: guest.http_proxy.get().map(ToString::to_string),
+        user,
+        authorized_keys,
+    }
+}
+
+fn os(guest: &Guest, problems: &mut Problems) -> Os {
+    if let Some(os) = guest.os.get() {
+        return *os;
+    }
+    if guest.os.is_present() {
+        return Os::Fedora;
+    }
+    if let Some(source) = guest.data_source.spanned() {
+        problems.push(
+            Diagnostic::new(
+                source.span.clone(),
+                "`data-source` needs `guest.os`: a DataSource does not tell its system",
+            )
+            .help(format!("add `os:` with {}", Os::WHAT)),
+        );
+        return Os::Fedora;
+    }
+    let image = guest.image.get().map_or(DEFAULT_IMAGE, ImageReference::as_str);
+    infer_os(image).unwrap_or_else(|| {
+        if let Some(image) = guest.image.spanned() {
+            problems.push(
+                Diagnostic::new(
+                    image.span.clone(),
+                    format!("the operating system of `{}` is not known", image.value),
+                )
+                .help(format!("add `os:` with {}", Os::WHAT)),
+            );
+        }
+        Os::Fedora
+    })
+}
+
+/// The system that the last part of an image's path begins with: `…/fedora:42`, `…/rhel-guest-image`.
+fn infer_os(image: &str) -> Option<Os> {
+    let repository = image.split('@').next().unwrap_or(image);
+    let last = repository.rsplit('/').next().unwrap_or(repository);
+    Os::ALL.into_iter().find(|os| last.starts_with(os.as_str()))
+}
+
+fn root(guest: &Guest, problems: &mut Problems) -> RootPlan {
+    if guest.data_source.is_present() {
+        if guest.image.is_present() {
+            problems.contradiction(
+                &[(&guest.image, "either an image"), (&guest.data_source, "or a DataSource")],
+                "`guest` names two root disks",
+                "keep `image` or `data-source`",
+            );
+        }
+        if guest.root_disk.get() == Some(&RootDisk::Ephemeral) {
+            problems.contradiction(
+                &[
+                    (&guest.root_disk, "a containerDisk"),
+                    (&guest.data_source, "but this is cloned to a volume"),
+                ],
+                "a root disk from a `data-source` is persistent",
+                "remove `root-disk`, or use `image`",
+            );
+        }
+    }
+    let persistent = guest.data_source.is_present() || guest.root_disk.get() == Some(&RootDisk::Persistent);
+    if !persistent && guest.root_disk_size.is_present() {
+        problems.contradiction(
+            &[(&guest.root_disk_size, "the size of no disk"), (&guest.root_disk, "because of this")],
+            "an ephemeral root disk has the size of its image",
+            "remove `root-disk-size`, or write `root-disk: persistent`",
+        );
+    }
+    if persistent && guest.image_pull_secret.is_present() {
+        problems.contradiction(
+            &[(&guest.image_pull_secret, "CDI does not use it"), (&guest.root_disk, "for a persistent root"), (&guest.data_source, "for a clone")],
+            "`image-pull-secret` is for an ephemeral root disk",
+            "remove it; for a private registry set `imagePullSecrets` in the CDI resource, or use a `data-source`",
+        );
+    }
+    if let Some(size) = guest.root_disk_size.spanned()
+        && size.value.bytes() < LEAST_ROOT_DISK
+    {
+        problems.push(
+            Diagnostic::new(size.span.clone(), format!("`root-disk-size` {} is too small", size.value))
+                .help("give it at least `5Gi`, or the size of the image where that is larger"),
+        );
+    }
+    let size = guest.root_disk_size.or(Quantity::gib(DEFAULT_ROOT_DISK_GIB));
+    let image = guest.image.get().map_or(DEFAULT_IMAGE, ImageReference::as_str).to_owned();
+    if let Some(source) = guest.data_source.spanned() {
+        if !source.value.name.is_present() {
+            problems.push(Diagnostic::new(source.span.clone(), "`data-source` has no `name`").help(
+                "add `name`, and `namespace` where it is not the lab's: `openshift-virtualization-os-images`",
+            ));
+        }
+        RootPlan::DataSource {
+            name: source.value.name.get().map(ToString::to_string).unwrap_or_default(),
+            namespace: source.value.namespace.get().map(ToString::to_string),
+            size,
+        }
+    } else if persistent {
+        RootPlan::Registry { image, size }
+    } else {
+        RootPlan::ContainerDisk { image, pull_secret: guest.image_pull_secret.get().map(ToString::to_string) }
+    }
+}
+
+fn ssh(guest: &Guest, problems: &mut Problems) -> (Option<String>, Vec<String>) {
+    let ssh = guest.ssh.or_default();
+    let keys = ssh.authorized_keys.or_default();
+    if let Some(user) = ssh.user.spanned()
+        && keys.is_empty()
+        && ssh.authorized_keys.place().is_ok()
+    {
+        problems.push(
+            Diagnostic::new(user.span.clone(), format!("nobody could log in as `{}`", user.value))
+                .help("add `authorized-keys` with at least one public key"),
+        );
+    }
+    (ssh.user.get().map(ToString::to_string), keys.into_iter().map(|key| key.value.to_string()).collect())
+}
+
+use crate::config::fields::Involved;

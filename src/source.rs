@@ -1,0 +1,34 @@
+//! A text and the name it is known by in messages.
+
+/// The text of a config or secrets file.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// What messages call it: a path as the user typed it, `<stdin>` or `<built-in defaults>`.
+    pub name: String,
+    /// The whole text.
+    pub text: String,
+}
+
+impl Source {
+    /// A source of the given name and text.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into() }
+    }
+
+    /// The empty config: every key at its default.
+    pub fn built_in_defaults() -> Self {
+        Self::new("<built-in defaults>", "")
+    }
+
+    /// What the header of the bundle says of the source: a file without its directory, because the same config must
+    /// give the same bytes wherever it is read from. Control characters are escaped; it stands in a comment.
+    pub fn origin(&self) -> String {
+        match self.name.as_str() {
+            "<stdin>" => "standard input; edit its source, not this".to_owned(),
+            "<built-in defaults>" => "its built-in defaults; change them in gen.yaml, not here".to_owned(),
+            path => {
+                format!("{}; edit that, not this", path.rsplit('/').next().unwrap_or(path).escape_debug())
+            }
+        }
+    }
+}

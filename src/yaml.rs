@@ -1,0 +1,289 @@
+//! Tree to text: the whole quoting and layout policy of the YAML we write.
+//!
+//! A string stands bare only where no reader of YAML 1.1 or 1.2 can take it for anything else; text of several
+//! lines is a `|` block; everything else is double-quoted. serde_yaml leaves `yes`, `12:34` and dates bare and
+//! turns a script with one trailing blank into a single escaped line, which is why it does not write for us.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// A YAML value. Mappings keep the order they are written in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Yaml {
+    /// Nothing: [`map!`](crate::map) and [`list!`](crate::list) leave it out.
+    Absent,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A string.
+    Text(Cow<'static, str>),
+    /// A sequence.
+    List(Vec<Yaml>),
+    /// A mapping.
+    Map(Vec<(Cow<'static, str>, Yaml)>),
+}
+
+/// A mapping in the order of its entries, without those that are absent: `map! { "a" => 1, "b" => None::<i64> }`.
+#[macro_export]
+macro_rules! map {
+    ($($key:expr => $value:expr),* $(,)?) => {
+        $crate::yaml::Yaml::entries([$((::std::borrow::Cow::from($key), $crate::yaml::Yaml::from($value))),*])
+    };
+}
+
+/// A sequence without the items that are absent.
+#[macro_export]
+macro_rules! list {
+    ($($item:expr),* $(,)?) => { $crate::yaml::Yaml::items([$($crate::yaml::Yaml::from($item)),*]) };
+}
+
+impl Yaml {
+    /// A mapping without its absent entries.
+    pub fn entries(entries: impl IntoIterator<Item = (Cow<'static, str>, Yaml)>) -> Self {
+        Self::Map(entries.into_iter().filter(|(_, value)| *value != Self::Absent).collect())
+    }
+
+    /// A sequence without its absent items.
+    pub fn items(items: impl IntoIterator<Item = Yaml>) -> Self {
+        Self::List(items.into_iter().filter(|item| *item != Self::Absent).collect())
+    }
+
+    /// Writes the value as the root of a document.
+    pub fn write(&self, out: &mut String) {
+        match self {
+            Self::Map(entries) if !entries.is_empty() => write_map(entries, 0, false, out),
+            Self::List(items) if !items.is_empty() => write_list(items, 0, false, out),
+            Self::Text(text) => {
+                write_line_scalar(text, out);
+                out.push('\n');
+            }
+            other => other.write_value(0, out),
+        }
+    }
+
+    /// Writes the value after `key:` or `-`; `indent` is that of the lines below it.
+    fn write_value(&self, indent: usize, out: &mut String) {
+        match self {
+            Self::Absent => out.push_str(" null\n"),
+            Self::Bool(value) => out.push_str(if *value { " true\n" } else { " false\n" }),
+            Self::Int(value) => {
+                let _ = writeln!(out, " {value}");
+            }
+            Self::Text(text) => {
+                out.push(' ');
+                write_text(text, indent, out);
+            }
+            Self::List(items) if items.is_empty() => out.push_str(" []\n"),
+            Self::Map(entries) if entries.is_empty() => out.push_str(" {}\n"),
+            Self::List(items) => {
+                out.push('\n');
+                write_list(items, indent, false, out);
+            }
+            Self::Map(entries) => {
+                out.push('\n');
+                write_map(entries, indent, false, out);
+            }
+        }
+    }
+}
+
+/// `inline`: the first line continues the `- ` of a list.
+fn write_map(entries: &[(Cow<'static, str>, Yaml)], indent: usize, mut inline: bool, out: &mut String) {
+    for (key, value) in entries {
+        if !std::mem::take(&mut inline) {
+            push_indent(indent, out);
+        }
+        write_line_scalar(key, out);
+        out.push(':');
+        value.write_value(indent + 2, out);
+    }
+}
+
+fn write_list(items: &[Yaml], indent: usize, mut inline: bool, out: &mut String) {
+    for item in items {
+        if !std::mem::take(&mut inline) {
+            push_indent(indent, out);
+        }
+        out.push('-');
+        match item {
+            Yaml::Map(entries) if !entries.is_empty() => {
+                out.push(' ');
+                write_map(entries, indent + 2, true, out);
+            }
+            Yaml::List(nested) if !nested.is_empty() => {
+                out.push(' ');
+                write_list(nested, indent + 2, true, out);
+            }
+            other => other.write_value(indent + 2, out),
+        }
+    }
+}
+
+fn push_indent(indent: usize, out: &mut String) {
+    const BLANKS: &str = "                                ";
+    let mut left = indent;
+    while left > 0 {
+        let step = left.min(BLANKS.len());
+        out.push_str(&BLANKS[..step]);
+        left -= step;
+    }
+}
+
+fn write_text(text: &str, indent: usize, out: &mut String) {
+    if !is_block(text) {
+        write_line_scalar(text, out);
+        out.push('\n');
+        return;
+    }
+    out.push_str(if text.ends_with('\n') { "|\n" } else { "|-\n" });
+    for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
+        if !line.is_empty() {
+            push_indent(indent, out);
+            out.push_str(line);
+        }
+        out.push('\n');
+    }
+}
+
+fn write_line_scalar(text: &str, out: &mut String) {
+    if is_bare(text) {
+        out.push_str(text);
+    } else {
+        write_quoted(text, out);
+    }
+}
+
+/// Whether a `|` block carries the text unchanged, without a trailing blank in our output and without an
+/// indentation indicator, which people misread.
+fn is_block(text: &str) -> bool {
+    let body = text.strip_suffix('\n').unwrap_or(text);
+    text.contains('\n')
+        && !body.starts_with(['\n', ' '])
+        && !body.ends_with('\n')
+        && !body.is_empty()
+        && body.split('\n').all(|line| !line.starts_with('\t') && !line.ends_with([' ', '\t']))
+        && text.chars().all(|c| c == '\n' || c == '\t' || !needs_escape(c))
+}
+
+/// Whether the text is provably a string to every reader when it stands bare.
+///
+/// Numbers, dates, base-60 numbers, IP and MAC addresses begin with a digit or a sign, so those are quoted,
+/// but for Kubernetes quantities (`10Gi`), which no schema reads as a number.
+fn is_bare(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let Some(first) = bytes.first() else { return false };
+    if first.is_ascii_digit() {
+        return is_binary_quantity(bytes);
+    }
+    if !(first.is_ascii_alphabetic() || *first == b'/') || text.len() > 1024 {
+        return false;
+    }
+    let inside = bytes.iter().enumerate().skip(1).all(|(at, byte)| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/' | b'@' | b'+' | b'=' | b',' => {
+            true
+        }
+        // `: ` and a final `:` make a key, ` #` a comment
+        b':' | b' ' => bytes.get(at + 1).is_some_and(|next| next.is_ascii_alphanumeric() || *next == b'/'),
+        _ => false,
+    });
+    inside && !is_reserved_word(text)
+}
+
+fn is_binary_quantity(bytes: &[u8]) -> bool {
+    let digits = bytes.iter().take_while(|b| b.is_ascii_digit()).count();
+    matches!(&bytes[digits..], [b'K' | b'M' | b'G' | b'T' | b'P' | b'E', b'i'])
+}
+
+/// Words that YAML 1.1 or 1.2 readers take for a boolean or for nothing.
+fn is_reserved_word(text: &str) -> bool {
+    const WORDS: [&str; 9] = ["true", "false", "yes", "no", "on", "off", "y", "n", "null"];
+    text.len() <= 5 && WORDS.iter().any(|word| word.eq_ignore_ascii_case(text))
+}
+
+/// Characters that one reader or another refuses or changes outside an escape: controls, the other line breaks
+/// of Unicode, the byte-order mark, non-characters, and formatting characters that hide what a review shows.
+fn needs_escape(c: char) -> bool {
+    match c {
+        ' '..='~' => false,
+        '\0'..='\x1f' | '\x7f'..='\u{9f}' => true,
+        '\u{ad}'
+        | '\u{61c}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' => true,
+        '\u{feff}' | '\u{fdd0}'..='\u{fdef}' | '\u{fff0}'..='\u{ffff}' => true,
+        _ => c as u32 & 0xfffe == 0xfffe,
+    }
+}
+
+fn write_quoted(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            c if needs_escape(c) => {
+                let code = c as u32;
+                let _ = match code {
+                    0..=0xff => write!(out, "\\x{code:02X}"),
+                    0x100..=0xffff => write!(out, "\\u{code:04X}"),
+                    _ => write!(out, "\\U{code:08X}"),
+                };
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+impl From<&'static str> for Yaml {
+    fn from(text: &'static str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Yaml {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
+impl From<bool> for Yaml {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<u32> for Yaml {
+    fn from(value: u32) -> Self {
+        Self::Int(i64::from(value))
+    }
+}
+
+impl From<i32> for Yaml {
+    fn from(value: i32) -> Self {
+        Self::Int(i64::from(value))
+    }
+}
+
+impl From<i64> for Yaml {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl<T: Into<Yaml>> From<Option<T>> for Yaml {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Absent, Into::into)
+    }
+}
+
+impl<T: Into<Yaml>> From<Vec<T>> for Yaml {
+    fn from(items: Vec<T>) -> Self {
+        Self::items(items.into_iter().map(Into::into))
+    }
+}

@@ -1,0 +1,80 @@
+# shellcheck shell=bash
+# The disks: found by serial, made only when blank, refused when they hold anything that is not ours.
+# Sourced by the set-up scripts.
+
+disk_path() {
+  printf '/dev/disk/by-id/virtio-%s' "$1"
+}
+
+# mount_disk SERIAL LABEL DIRECTORY: ext4 with that label, in that directory, as large as the disk.
+mount_disk() {
+  local device label=$2 directory=$3 found status=0
+  device=$(disk_path "$1")
+  retry "waiting for the disk $device" test -b "$device"
+
+  if mountpoint -q "$directory"; then
+    is_mounted "$device" "$directory" ||
+      refuse "$directory is a mount point of another disk than $device; nothing was touched; unmount it"
+    return
+  fi
+
+  # blkid says 2 (nothing found) for a disk that it cannot open, too.
+  head -c 1048576 "$device" >/dev/null || refuse "$device cannot be read; nothing was written to it"
+  found=$(blkid -p -o export "$device") || status=$?
+  if ((status == 2)); then
+    log "$device is blank: making an ext4 file system labelled $label"
+    mkfs.ext4 -q -m 0 -L "$label" "$device"
+    sync
+  elif ((status != 0)) || ! is_ours "$label" <<<"$found"; then
+    found=$(grep -E '^(TYPE|LABEL|PTTYPE)=' <<<"$found" | paste -sd ' ')
+    refuse "$device is neither blank nor ext4 labelled $label (found: ${found:-contradictory signatures});" \
+      "nothing was written to it; attach a blank disk, or wipe this one if its data may go"
+  fi
+
+  check_file_system "$device"
+  mkdir -p "$directory"
+  mount -t ext4 -o noatime,nodev,nosuid "$device" "$directory"
+  is_mounted "$device" "$directory" || refuse "$device was mounted, but $directory does not show it"
+  log "mounted $device on $directory"
+  grow_file_system "$device"
+}
+
+is_ours() {
+  local found
+  found=$(cat)
+  grep -qx 'TYPE=ext4' <<<"$found" && grep -qxF "LABEL=$1" <<<"$found" && ! grep -q '^PTTYPE=' <<<"$found"
+}
+
+# Compares device numbers: findmnt shows the kernel's name of the disk, which need not be the one asked for.
+is_mounted() {
+  mountpoint -q "$2" && [[ $(mountpoint -d "$2") == "$(mountpoint -x "$1")" ]]
+}
+
+check_file_system() {
+  local output status=0
+  output=$(e2fsck -p "$1" 2>&1) || status=$?
+  case $status in
+    0) ;;
+    1) log "e2fsck mended the file system of $1" ;;
+    *) refuse "e2fsck cannot mend $1 by itself (${output##*$'\n'}); run e2fsck by hand" ;;
+  esac
+}
+
+grow_file_system() {
+  local output
+  if ! output=$(resize2fs "$1" 2>&1); then
+    log "warning: the file system of $1 could not be grown (${output##*$'\n'})"
+  elif [[ $output != *'Nothing to do'* ]]; then
+    log "the file system of $1 grew with its disk"
+  fi
+}
+
+# The uid of postgres differs between families and images. Contents first, the top last: it is what is looked
+# at, so an interrupted change is taken up again at the next boot.
+own_directory() {
+  [[ $(stat -c %U:%G:%a "$1") == postgres:postgres:700 ]] && return
+  log "giving $1 to postgres"
+  find "$1" -xdev -mindepth 1 -exec chown -h postgres:postgres {} +
+  chmod 0700 "$1"
+  chown postgres:postgres "$1"
+}

@@ -1,0 +1,204 @@
+# shellcheck shell=bash
+# The steps that primary and replica take alike, in the order of prepare_node. Sourced by the set-up scripts.
+
+# shellcheck source=templates/common/disks.sh
+. /usr/local/lib/virtwork/disks.sh
+
+# Whatever nobody thought of may pass: the unit is restarted. BASH_COMMAND shows names of variables, not values.
+set -o errtrace
+trap 'log "failed in ${BASH_SOURCE[0]##*/}, line $LINENO: $BASH_COMMAND; the set-up will be tried again"' ERR
+
+HBA_BEGIN='# virtwork begin: these lines are written anew at every boot, put your own below them'
+HBA_END='# virtwork end'
+INCLUDE="include = 'virtwork.conf'"
+
+prepare_node() {
+  install_packages
+  find_postgres
+  # Ours is never running here: it requires virtwork-setup.service and is stopped whenever that is.
+  if systemctl is-active --quiet postgresql.service; then
+    log "stopping the image's own postgresql.service"
+    systemctl stop postgresql.service
+  fi
+  install_service
+  systemctl --no-block start qemu-guest-agent.service 2>/dev/null || true
+
+  mount_disk data virtwork-data "$DATA_MOUNT"
+  check_version
+  own_directory "$DATA_MOUNT"
+  mount_wal_disk
+  label_files
+  rm -rf "$PGDATA.new" "$PGDATA.discard"
+  collect_wal_directories
+  read_credentials
+}
+
+install_packages() {
+  local packages output attempt=0 pause=5
+  # shellcheck disable=SC2153  # PACKAGES comes from lab.env
+  read -ra packages <<<"$PACKAGES"
+  if ((${#packages[@]} == 0)) || packages_present "${packages[@]}"; then
+    return
+  fi
+  until output=$(packages_install "${packages[@]}" 2>&1); do
+    attempt=$((attempt + 1))
+    log "packages: attempt $attempt failed ($(grep -iE '^(E:|error)' <<<"$output" | tail -n 1));" \
+      "next one in $pause s"
+    sleep "$pause"
+    pause=$((pause < 60 ? pause * 2 : 60))
+  done
+  log "packages installed: $PACKAGES"
+}
+
+# Sets BINDIR, PG_MAJOR and PGDATA.
+find_postgres() {
+  local program missing=()
+  BINDIR=$(binary_directory)
+  for program in initdb pg_basebackup pg_controldata pg_ctl pg_receivewal pgbench postgres psql; do
+    [[ -x $BINDIR/$program ]] || missing+=("$program")
+  done
+  ((${#missing[@]} == 0)) ||
+    refuse "not installed: ${missing[*]} (looked in ${BINDIR:-the usual places}); use an image that has" \
+      "PostgreSQL's server and contrib programs, or let this one install packages"
+  PG_MAJOR=$("$BINDIR/postgres" --version | sed -E 's/^.*\) ([0-9]+).*$/\1/')
+  PGDATA=$(data_directory "$PG_MAJOR")
+  PATH=$BINDIR:$PATH
+}
+
+# Every place where either family keeps a data directory: on Debian, another major is another directory.
+check_version() {
+  local file version
+  for file in "$DATA_MOUNT"/data/PG_VERSION "$DATA_MOUNT"/*/main/PG_VERSION; do
+    [[ -e $file ]] || continue
+    version=$(<"$file")
+    [[ $version == "$PG_MAJOR" && $file == "$PGDATA/PG_VERSION" ]] ||
+      refuse "${file%/PG_VERSION} is a data directory of PostgreSQL $version, but this image has PostgreSQL" \
+        "$PG_MAJOR with its data in $PGDATA; nothing was touched; boot an image with PostgreSQL $version"
+  done
+  if [[ ! -e $PGDATA/PG_VERSION && -d $PGDATA && -n $(ls -A "$PGDATA") ]]; then
+    refuse "$PGDATA holds files but no PG_VERSION; nothing was touched; move them away"
+  fi
+}
+
+mount_wal_disk() {
+  local wal=$PGDATA/pg_wal
+  if [[ $WAL_DISK == no ]]; then
+    [[ ! -L $wal ]] ||
+      refuse "$wal is on a separate disk, but the config has none; nothing was touched; set wal-disk-size again"
+    return
+  fi
+  [[ -L $wal || ! -d $wal ]] ||
+    refuse "$wal is a directory on the data disk: a WAL disk cannot be added to an existing node; nothing was" \
+      "touched; unset wal-disk-size, or give the node blank disks"
+  mount_disk wal virtwork-wal "$WAL_MOUNT"
+  own_directory "$WAL_MOUNT"
+  [[ ! -L $wal || $(readlink -m "$wal") == "$WAL_MOUNT"/* && -d $wal ]] ||
+    refuse "$wal points to $(readlink "$wal"), which is not on this WAL disk; nothing was touched;" \
+      "attach the WAL disk that belongs to this data disk, or give the node blank disks"
+}
+
+# A new directory on the WAL disk for each new data directory, as options for initdb and pg_basebackup:
+# both want it empty, and the old one belongs to the data directory that is kept aside.
+# shellcheck disable=SC2034  # WAL_OPTIONS is read by the scripts that source this file
+new_wal_directory() {
+  WAL_OPTIONS=()
+  if [[ $WAL_DISK == yes ]]; then
+    WAL_OPTIONS=("--waldir=$(as_postgres mktemp -d "$WAL_MOUNT/pg_wal.XXXXXX")")
+  fi
+}
+
+collect_wal_directories() {
+  local directory
+  for directory in "$WAL_MOUNT"/pg_wal.*; do
+    if [[ -d $directory && ! $directory -ef $PGDATA/pg_wal && ! $directory -ef $PGDATA.previous/pg_wal ]]; then
+      rm -rf "$directory"
+    fi
+  done
+}
+
+# The Secret attached as a disk -> REPLICATION_PASSWORD and CLIENT_PASSWORD in this shell only, and a pgpass file.
+read_credentials() {
+  local device directory=/run/virtwork/credentials
+  device=$(disk_path credentials)
+  retry "waiting for the disk $device" test -b "$device"
+  install -d -m 0700 /run/virtwork "$directory"
+  # The files on it are 0644, so the directory above has to be closed.
+  mountpoint -q "$directory" || mount -o ro,nosuid,nodev,noexec "$device" "$directory"
+  read_password REPLICATION_PASSWORD "$directory/$REPLICATION_KEY"
+  read_password CLIENT_PASSWORD "$directory/$CLIENT_KEY"
+  umount "$directory"
+
+  check_password "$REPLICATION_KEY" "$REPLICATION_PASSWORD"
+  check_password "$CLIENT_KEY" "$CLIENT_PASSWORD"
+  [[ -d /run/postgresql ]] || install -d -o postgres -g postgres -m 0755 /run/postgresql
+  {
+    printf '*:*:*:replicator:' && escape_pgpass "$REPLICATION_PASSWORD"
+    printf '*:*:*:pgbench:' && escape_pgpass "$CLIENT_PASSWORD"
+  } | write_file "$PGPASSFILE"
+}
+
+# read_password VARIABLE FILE: the bytes of the file without one final newline; nothing if there is no file.
+read_password() {
+  local -n password=$1
+  password=''
+  # At the end of the file read fails; that it does not means a NUL byte.
+  if [[ -f $2 ]] && IFS= read -r -d '' password <"$2"; then
+    password=''
+  fi
+  password=${password%$'\n'}
+}
+
+check_password() {
+  [[ -n $2 && $2 != *[$'\r\n']* ]] ||
+    refuse "the Secret's key \`$1\` is missing, empty, or not one line of text; nothing was touched;" \
+      "mend the Secret, then stop and start the VM"
+}
+
+escape_pgpass() {
+  # shellcheck disable=SC2001  # in ${1//…/&} the meaning of & differs between versions of bash
+  sed 's/[\\:]/\\&/g' <<<"$1"
+}
+
+# write_file PATH: standard input becomes a whole file that only postgres can read, or nothing happens.
+write_file() {
+  install -o postgres -g postgres -m 0600 /dev/stdin "$1.new"
+  sync "$1.new"
+  mv -f "$1.new" "$1"
+}
+
+# configure DIRECTORY [SETTINGS]: the managed settings as an include that comes last, the managed pg_hba lines
+# first (the first match decides). The rest of both files is the user's.
+configure() {
+  local directory=$1
+  {
+    cat /etc/virtwork/postgresql.conf
+    printf '%s\n' "${2-}"
+  } | write_file "$directory/virtwork.conf"
+  {
+    grep -vxF "$INCLUDE" "$directory/postgresql.conf" || true
+    printf '%s\n' "$INCLUDE"
+  } | write_file "$directory/postgresql.conf"
+  {
+    printf '%s\n' "$HBA_BEGIN"
+    cat /etc/virtwork/pg_hba.conf
+    printf '%s\n' "$HBA_END"
+    sed "/^$HBA_BEGIN\$/,/^$HBA_END\$/d" "$directory/pg_hba.conf"
+  } | write_file "$directory/pg_hba.conf"
+  # This file beats every include: a primary_conninfo in it would hide ours.
+  sed -E '/^primary_(conninfo|slot_name)[ =]/d' "$directory/postgresql.auto.conf" |
+    write_file "$directory/postgresql.auto.conf"
+}
+
+# The staged data directory becomes the real one, on disk, in one step.
+adopt() {
+  rmdir "$PGDATA" 2>/dev/null || true
+  sync
+  mv -T "$PGDATA.new" "$PGDATA"
+  sync
+}
+
+# Queued, not waited for: these units are ordered after the one that runs this script.
+start_units() {
+  systemctl --no-block start postgresql.service virtwork-database.service "$@"
+  log "set-up is complete, starting PostgreSQL $PG_MAJOR"
+}
