@@ -12,36 +12,35 @@ use crate::names::{
 };
 use crate::plan::Plan;
 use crate::yaml::Yaml;
+use std::collections::BTreeMap;
 
-/// `metadata` of an object. `annotations` stand before those of the user, who may override them.
-fn metadata(plan: &Plan, name: &str, role: Option<Role>, annotations: &[(String, String)]) -> Yaml {
-    let mut merged: Vec<(String, String)> = plan.annotations.clone();
-    for (key, value) in annotations {
-        if !merged.iter().any(|(known, _)| known == key) {
-            merged.push((key.clone(), value.clone()));
-        }
-    }
-    merged.sort();
+/// `metadata` of an object. Annotations of the user override those of the object.
+fn metadata(plan: &Plan, name: &str, role: Option<Role>, annotations: &[(&str, &str)]) -> Yaml {
+    let users = plan.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let merged: BTreeMap<&str, &str> = annotations.iter().copied().chain(users).collect();
+    let merged = merged.into_iter().map(|(key, value)| (key.to_owned().into(), value.to_owned().into()));
+    let annotated = !annotations.is_empty() || !plan.annotations.is_empty();
     map! {
         "name" => name.to_owned(),
         "namespace" => plan.namespace.clone(),
         "labels" => labels(plan, role),
-        "annotations" => (!merged.is_empty()).then(|| strings(&merged)),
+        "annotations" => annotated.then(|| Yaml::entries(merged)),
     }
 }
 
 /// The labels of every object, of the VMs' pods and of their disks.
 fn labels(plan: &Plan, role: Option<Role>) -> Yaml {
-    let mut labels = vec![
-        (LABEL_NAME.to_owned(), "postgresql".to_owned()),
-        (LABEL_INSTANCE.to_owned(), plan.names.lab().to_owned()),
-        (LABEL_COMPONENT.to_owned(), COMPONENT.to_owned()),
-        (LABEL_PART_OF.to_owned(), "virtwork".to_owned()),
-        (LABEL_MANAGED_BY.to_owned(), "virtwork-gen".to_owned()),
+    let ours: [(&'static str, Yaml); 6] = [
+        (LABEL_NAME, "postgresql".into()),
+        (LABEL_INSTANCE, plan.names.lab().to_owned().into()),
+        (LABEL_COMPONENT, COMPONENT.into()),
+        (LABEL_PART_OF, "virtwork".into()),
+        (LABEL_MANAGED_BY, "virtwork-gen".into()),
+        (LABEL_ROLE, role.map(Role::as_str).into()),
     ];
-    labels.extend(role.map(|role| (LABEL_ROLE.to_owned(), role.as_str().to_owned())));
-    labels.extend(plan.labels.iter().cloned());
-    strings(&labels)
+    let ours = ours.into_iter().map(|(key, value)| (key.into(), value));
+    let theirs = plan.labels.iter().map(|(key, value)| (key.clone().into(), value.clone().into()));
+    Yaml::entries(ours.chain(theirs))
 }
 
 /// What selects the VMs of the lab, or those of a role, and nothing of another lab in the namespace.

@@ -41,12 +41,12 @@ macro_rules! list {
 impl Yaml {
     /// A mapping without its absent entries.
     pub fn entries(entries: impl IntoIterator<Item = (Cow<'static, str>, Yaml)>) -> Self {
-        Self::Map(entries.into_iter().filter(|(_, value)| *value != Self::Absent).collect())
+        Self::Map(collect(entries, |(_, value)| !matches!(value, Self::Absent)))
     }
 
     /// A sequence without its absent items.
     pub fn items(items: impl IntoIterator<Item = Yaml>) -> Self {
-        Self::List(items.into_iter().filter(|item| *item != Self::Absent).collect())
+        Self::List(collect(items, |item| !matches!(item, Self::Absent)))
     }
 
     /// Writes the value as the root of a document.
@@ -86,6 +86,14 @@ impl Yaml {
             }
         }
     }
+}
+
+/// Collects what is kept, with one allocation: a filtered iterator does not say how much it may give.
+fn collect<T>(items: impl IntoIterator<Item = T>, keep: impl Fn(&T) -> bool) -> Vec<T> {
+    let items = items.into_iter();
+    let mut kept = Vec::with_capacity(items.size_hint().1.unwrap_or(0));
+    kept.extend(items.filter(keep));
+    kept
 }
 
 /// `inline`: the first line continues the `- ` of a list.
@@ -131,18 +139,42 @@ fn push_indent(indent: usize, out: &mut String) {
 }
 
 fn write_text(text: &str, indent: usize, out: &mut String) {
-    if !is_block(text) {
+    if !write_block(text, indent, out) {
         write_line_scalar(text, out);
         out.push('\n');
-        return;
     }
-    out.push_str(if text.ends_with('\n') { "|\n" } else { "|-\n" });
-    for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
+}
+
+/// Writes a `|` block, or nothing and `false`: where the text has one line, or where a block would not carry it
+/// unchanged, without a trailing blank in our output and without an indentation indicator, which people misread.
+fn write_block(text: &str, indent: usize, out: &mut String) -> bool {
+    let body = text.strip_suffix('\n').unwrap_or(text);
+    if body.len() == text.len() && !text.contains('\n')
+        || body.is_empty()
+        || body.starts_with(['\n', ' '])
+        || body.ends_with('\n')
+    {
+        return false;
+    }
+    let start = out.len();
+    out.push_str(if body.len() < text.len() { "|\n" } else { "|-\n" });
+    let mut rest = body;
+    loop {
+        let end = rest.bytes().position(|byte| byte == b'\n').unwrap_or(rest.len());
+        let line = &rest[..end];
+        if line.starts_with('\t') || line.ends_with([' ', '\t']) || !is_printable(line) {
+            out.truncate(start);
+            return false;
+        }
         if !line.is_empty() {
             push_indent(indent, out);
             out.push_str(line);
         }
         out.push('\n');
+        if end == rest.len() {
+            return true;
+        }
+        rest = &rest[end + 1..];
     }
 }
 
@@ -154,16 +186,10 @@ fn write_line_scalar(text: &str, out: &mut String) {
     }
 }
 
-/// Whether a `|` block carries the text unchanged, without a trailing blank in our output and without an
-/// indentation indicator, which people misread.
-fn is_block(text: &str) -> bool {
-    let body = text.strip_suffix('\n').unwrap_or(text);
-    text.contains('\n')
-        && !body.starts_with(['\n', ' '])
-        && !body.ends_with('\n')
-        && !body.is_empty()
-        && body.split('\n').all(|line| !line.starts_with('\t') && !line.ends_with([' ', '\t']))
-        && text.chars().all(|c| c == '\n' || c == '\t' || !needs_escape(c))
+/// Whether a line needs no escape. Scripts are ASCII: the fold over their bytes has no branch, so it is vectorised.
+fn is_printable(line: &str) -> bool {
+    let ascii = |ok, byte: u8| ok & (matches!(byte, b' '..=b'~') | (byte == b'\t'));
+    line.bytes().fold(true, ascii) || line.chars().all(|c| c == '\t' || !needs_escape(c))
 }
 
 /// Whether the text is provably a string to every reader when it stands bare.
@@ -179,16 +205,26 @@ fn is_bare(text: &str) -> bool {
     if !(first.is_ascii_alphabetic() || *first == b'/') || text.len() > 1024 {
         return false;
     }
-    let inside = bytes.iter().enumerate().skip(1).all(|(at, byte)| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/' | b'@' | b'+' | b'=' | b',' => {
-            true
-        }
-        // `: ` and a final `:` make a key, ` #` a comment
-        b':' | b' ' => bytes.get(at + 1).is_some_and(|next| next.is_ascii_alphanumeric() || *next == b'/'),
-        _ => false,
-    });
+    let plain = |byte: &u8| PLAIN[usize::from(*byte)];
+    // `: ` and a final `:` make a key, ` #` a comment
+    let joins =
+        |pair: &[u8]| matches!(pair, [b':' | b' ', next] if next.is_ascii_alphanumeric() || *next == b'/');
+    let inside = bytes.iter().all(plain)
+        || (bytes.windows(2).all(|pair| plain(&pair[0]) || joins(pair)) && bytes.last().is_some_and(plain));
     inside && !is_reserved_word(text)
 }
+
+/// Bytes that mean nothing anywhere inside a bare string.
+static PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric()
+            || matches!(byte as u8, b'-' | b'_' | b'.' | b'/' | b'@' | b'+' | b'=' | b',');
+        byte += 1;
+    }
+    table
+};
 
 fn is_binary_quantity(bytes: &[u8]) -> bool {
     let digits = bytes.iter().take_while(|b| b.is_ascii_digit()).count();

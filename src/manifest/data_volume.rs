@@ -28,9 +28,9 @@ fn vm_plan(plan: &Plan, role: Role) -> &VmPlan {
 fn blank(plan: &Plan, vm: &VmPlan, role: Role, name: String, size: &Quantity) -> Document {
     let annotations = [
         // Argo CD must neither prune nor delete a disk with data
-        ("argocd.argoproj.io/sync-options".to_owned(), "Prune=false,Delete=false".to_owned()),
+        ("argocd.argoproj.io/sync-options", "Prune=false,Delete=false"),
         // CDI before 1.58 may delete a finished DataVolume, which GitOps tools then make again and again
-        ("cdi.kubevirt.io/storage.deleteAfterCompletion".to_owned(), "false".to_owned()),
+        ("cdi.kubevirt.io/storage.deleteAfterCompletion", "false"),
     ];
     let tree = map! {
         "apiVersion" => "cdi.kubevirt.io/v1beta1",

@@ -19,10 +19,12 @@ fn database(plan: &Plan, role: Role) -> Document {
         Role::Primary => plan.names.primary_service(),
         Role::Replica => plan.names.replicas_service(),
     };
+    let annotations: Vec<_> =
+        plan.service_annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let tree = map! {
         "apiVersion" => "v1",
         "kind" => "Service",
-        "metadata" => metadata(plan, &name, None, &plan.service_annotations),
+        "metadata" => metadata(plan, &name, None, &annotations),
         "spec" => map! {
             "type" => "ClusterIP",
             "ipFamilyPolicy" => plan.ip_family_policy,
