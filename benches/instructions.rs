@@ -15,10 +15,16 @@ fn main() {
     let small = measure(directory, &format!("replica-count: 1\n{credentials}"));
     let large = measure(directory, &format!("replica-count: {MANY}\n{credentials}"));
     let bar = 450_000 + 20 * small.bytes;
-    println!("one replica:          {:>9} instructions for {} bytes (bar {bar})", small.instructions, small.bytes);
+    println!(
+        "one replica:          {:>9} instructions for {} bytes (bar {bar})",
+        small.instructions, small.bytes
+    );
     println!("an output byte:       {:>9.1} instructions", small.instructions as f64 / small.bytes as f64);
     let each = (large.instructions - small.instructions) / (MANY - 1);
-    println!("each further replica: {each:>9} instructions for {} bytes (bar 80000)", (large.bytes - small.bytes) / (MANY - 1));
+    println!(
+        "each further replica: {each:>9} instructions for {} bytes (bar 80000)",
+        (large.bytes - small.bytes) / (MANY - 1)
+    );
 }
 
 struct Cost {

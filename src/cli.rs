@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 /// Generate a PostgreSQL streaming-replication lab for KubeVirt.
 ///
-/// Reads a config and writes the Kubernetes objects of a primary VM under pgbench load and its replicas. It never
-/// talks to a cluster: the same config and passwords give the same bytes.
+/// Reads a config and writes the Kubernetes objects of a primary VM under
+/// pgbench load and of its replicas. It never talks to a cluster: the same
+/// config and passwords give the same bytes.
 #[derive(Debug, Parser)]
 #[command(
     name = "gen",
     version,
-    max_term_width = 100,
+    verbatim_doc_comment,
     after_help = "Examples:
   gen > bundle.yaml && oc apply --server-side -f bundle.yaml
   gen -o out/                write one file per object, for a GitOps repository

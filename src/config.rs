@@ -76,7 +76,7 @@ impl Config {
             replica_count: fields.integer(
                 "replica-count",
                 0..=MAX_REPLICAS,
-                "0 is a plain single-node database; PostgreSQL cannot serve more WAL senders than that by far",
+                "`0` is a plain single-node database; no PostgreSQL can serve more than `10000` replicas",
             ),
             wal_keep_size: fields.value("wal-keep-size"),
             pgbench_scale: fields.integer(

@@ -16,12 +16,14 @@ pub struct Diagnostic {
     pub marks: Vec<(Span, String)>,
     /// How to mend it.
     pub help: Option<String>,
+    /// Whether the principal place holds a secret: the report shows asterisks there.
+    pub is_secret: bool,
 }
 
 impl Diagnostic {
     /// A fault at one place.
     pub fn new(span: Span, message: impl Into<String>) -> Self {
-        Self { message: message.into(), marks: vec![(span, String::new())], help: None }
+        Self { message: message.into(), marks: vec![(span, String::new())], help: None, is_secret: false }
     }
 
     /// Words for the principal place.
@@ -80,7 +82,12 @@ pub struct Report {
 impl Report {
     /// A fault that has no place in a text: a file that cannot be read, for instance.
     pub fn failure(name: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
-        let fault = Diagnostic { message: message.into(), marks: Vec::new(), help: Some(help.into()) };
+        let fault = Diagnostic {
+            message: message.into(),
+            marks: Vec::new(),
+            help: Some(help.into()),
+            is_secret: false,
+        };
         Self { source: Source::new(name, ""), diagnostics: vec![fault] }
     }
 
@@ -92,11 +99,12 @@ impl Report {
     /// The report as text for a terminal: each fault with `file:line:column`, the source line and the remedy.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let text = self.concealed_text();
         let mut out = String::new();
         for diagnostic in &self.diagnostics {
             let mut group = Group::with_title(Level::ERROR.primary_title(diagnostic.message.as_str()));
             if !diagnostic.marks.is_empty() {
-                let mut snippet = Snippet::source(self.source.text.as_str()).path(self.source.name.as_str());
+                let mut snippet = Snippet::source(text.as_str()).path(self.source.name.as_str());
                 for (position, (span, label)) in diagnostic.marks.iter().enumerate() {
                     let kind = if position == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
                     let label = (!label.is_empty()).then_some(label.as_str());
@@ -114,5 +122,15 @@ impl Report {
         let errors = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
         out.push_str(&format!("{}: {errors}; nothing was written\n", self.source.name.escape_debug()));
         out
+    }
+
+    /// The source with asterisks in place of secrets, as many bytes as before.
+    fn concealed_text(&self) -> String {
+        let mut text = self.source.text.clone();
+        let secrets = self.diagnostics.iter().filter(|diagnostic| diagnostic.is_secret);
+        for (span, _) in secrets.filter_map(|diagnostic| diagnostic.marks.first()) {
+            text.replace_range(span.clone(), &"*".repeat(span.len()));
+        }
+        text
     }
 }

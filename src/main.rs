@@ -49,14 +49,16 @@ fn run(cli: &Cli) -> Result<ExitCode, Report> {
         (Some(directory), true) => check(&Comparison::new(&bundle, directory)?, directory),
         (Some(directory), false) => {
             let comparison = Comparison::new(&bundle, directory)?;
+            let password_files: Vec<_> = comparison.password_files().collect();
+            let staged = comparison.stage()?;
             secrets.save()?;
-            for path in comparison.password_files() {
+            for path in password_files {
                 eprintln!(
                     "note: `{}` holds the passwords in clear; keep it out of Git, or use `credentials.existing-secret`",
                     shown(&path)
                 );
             }
-            comparison.apply()?;
+            staged.commit()?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -107,6 +107,13 @@ impl Offsets {
 
 type Fault = Box<Diagnostic>;
 
+fn unsupported(span: Span, what: &str) -> Fault {
+    Box::new(
+        Diagnostic::new(span, format!("{what} are not supported"))
+            .help("write the value out; the config is reviewed as it stands"),
+    )
+}
+
 struct Reader<'a, 'p> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     offsets: Offsets,
@@ -119,6 +126,9 @@ impl<'a> Reader<'a, '_> {
             Some(Ok((event, span))) => Ok((event, self.offsets.span(span))),
             Some(Err(error)) => {
                 let at = self.offsets.byte(error.marker().index());
+                if error.info().contains("unknown anchor") {
+                    return Err(unsupported(at..at, "YAML aliases"));
+                }
                 Err(Box::new(Diagnostic::new(at..at, "this is not valid YAML").label(error.info()).help(
                     "check the indentation, colons, quotes and brackets on this line and the one above it",
                 )))
@@ -162,19 +172,13 @@ impl<'a> Reader<'a, '_> {
                     .help("no key of a config nests this deep; see `gen --print example`"),
             ));
         }
-        let refuse = |span, what: &str| {
-            Err(Box::new(
-                Diagnostic::new(span, format!("{what} are not supported"))
-                    .help("write the value out; the config is reviewed as it stands"),
-            ))
-        };
         match event {
-            Event::Alias(_) => refuse(span, "YAML aliases"),
+            Event::Alias(_) => Err(unsupported(span, "YAML aliases")),
             Event::Scalar(_, _, _, Some(_))
             | Event::SequenceStart(_, Some(_))
-            | Event::MappingStart(_, Some(_)) => refuse(span, "YAML tags"),
+            | Event::MappingStart(_, Some(_)) => Err(unsupported(span, "YAML tags")),
             Event::Scalar(_, _, 1.., _) | Event::SequenceStart(1.., _) | Event::MappingStart(1.., _) => {
-                refuse(span, "YAML anchors")
+                Err(unsupported(span, "YAML anchors"))
             }
             Event::Scalar(text, ScalarStyle::Plain, _, _) => Ok(Node { value: plain(&text), span }),
             Event::Scalar(text, _, _, _) => Ok(Node { value: NodeValue::Text(text.into_owned()), span }),

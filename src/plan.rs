@@ -272,9 +272,15 @@ fn pgbench(config: &Config, problems: &mut Problems, notes: &mut Vec<String>) ->
     let clients = section.clients.or(scale.min(10));
     let threads = section.threads.or(clients.min(2));
     if threads > clients {
+        let default: Field<u32> = Field::Absent;
+        let of_scale = if section.clients.is_present() { &default } else { &config.pgbench_scale };
         problems.contradiction(
-            &[(&section.threads, "more threads"), (&section.clients, "than clients")],
-            format!("{threads} pgbench threads cannot drive {clients} clients"),
+            &[
+                (&section.threads, "more threads"),
+                (&section.clients, "than clients"),
+                (of_scale, "sets the default of `clients`"),
+            ],
+            format!("more pgbench threads ({threads}) than clients ({clients})"),
             format!("set `threads` to at most {clients}"),
         );
     }
@@ -298,8 +304,8 @@ fn pgbench(config: &Config, problems: &mut Problems, notes: &mut Vec<String>) ->
 
 /// Settings that `postgresql.parameters` may not hold, with the reason or the key that sets them.
 const MANAGED: [(&str, &str); 35] = [
-    ("wal_keep_size", "set `wal-keep-size` at the top level of the config"),
-    ("max_slot_wal_keep_size", "set `postgresql.max-slot-wal-keep-size`"),
+    ("wal_keep_size", "it is `wal-keep-size` at the top level of the config"),
+    ("max_slot_wal_keep_size", "it is `postgresql.max-slot-wal-keep-size`"),
     ("max_wal_senders", "gen derives it from `replica-count`"),
     ("max_replication_slots", "gen derives it from `replica-count`"),
     ("wal_level", "replicas need `replica`"),
@@ -319,9 +325,9 @@ const MANAGED: [(&str, &str); 35] = [
     ("hba_file", "it lies on the data disk"),
     ("ident_file", "it lies on the data disk"),
     ("external_pid_file", "systemd watches the server"),
-    ("include", "list the settings themselves"),
-    ("include_dir", "list the settings themselves"),
-    ("include_if_exists", "list the settings themselves"),
+    ("include", "list the settings themselves instead"),
+    ("include_dir", "list the settings themselves instead"),
+    ("include_if_exists", "list the settings themselves instead"),
     ("ssl", "the guests hold no certificate"),
     ("ssl_cert_file", "the guests hold no certificate"),
     ("ssl_key_file", "the guests hold no certificate"),
@@ -368,7 +374,7 @@ fn postgresql(config: &Config, clients: u32, problems: &mut Problems) -> Postgre
                     name.span.clone(),
                     format!("`{parameter}` is not for `postgresql.parameters`"),
                 )
-                .help(*reason),
+                .help(format!("remove it: {reason}")),
             );
         }
         if parameter == "max_connections" {

@@ -102,21 +102,21 @@ impl SecretsFile {
 }
 
 impl Source {
-    /// The same places without what stands there after each colon: a report on it shows no password.
+    /// The same places with nothing left but the keys at the start of a line: a report on it shows no password,
+    /// wherever the file is wrong.
     fn redacted(&self) -> Self {
-        let mut secret = false;
-        let text = self.text.chars().flat_map(|c| {
-            match c {
-                '\n' => secret = false,
-                ':' if !secret => {
-                    secret = true;
-                    return vec![':'];
-                }
-                _ => {}
-            }
+        let mut text = String::with_capacity(self.text.len());
+        for line in self.text.split_inclusive('\n') {
+            let letters =
+                line.bytes().take_while(|b| b.is_ascii_lowercase() || matches!(b, b'-' | b'_')).count();
+            let is_key = line[letters..].starts_with(':') && !line[letters + 1..].starts_with(|c| c > ' ');
+            let (key, rest) = line.split_at(if is_key { letters + 1 } else { 0 });
+            text.push_str(key);
             // as many bytes as before, so that places stay right
-            if secret { vec!['*'; c.len_utf8()] } else { vec![c] }
-        });
-        Self { name: self.name.clone(), text: text.collect() }
+            text.extend(
+                rest.chars().flat_map(|c| std::iter::repeat_n(if c == '\n' { c } else { '*' }, c.len_utf8())),
+            );
+        }
+        Self { name: self.name.clone(), text }
     }
 }

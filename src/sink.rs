@@ -130,55 +130,82 @@ impl<'b> Comparison<'b> {
         Ok(())
     }
 
-    /// Brings the directory up to date: all new files are complete under other names before the first takes its
-    /// place, so an interrupt at any point leaves whole files.
+    /// Writes all new files complete under other names, so that an interrupt at any point leaves whole files.
     ///
     /// # Errors
-    /// What could not be written; nothing has changed then, unless renaming or removing itself fails.
-    pub fn apply(self) -> Result<(), Report> {
-        let failed = |what: &str, path: &Path, error: &io::Error| {
-            Report::failure(
-                &shown(&self.directory),
-                format!("cannot {what} `{}`: {error}", shown(path)),
-                "mend the directory, then run gen again",
-            )
-        };
-        fs::create_dir_all(&self.directory).map_err(|e| failed("make", &self.directory, &e))?;
-        let staged: Vec<_> = self
+    /// What could not be written; nothing has changed then.
+    pub fn stage(self) -> Result<Staged, Report> {
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && path.symlink_metadata().is_err();
+        let made = self.directory.ancestors().take_while(is_missing).map(Path::to_owned).collect();
+        let files = self
             .outdated
             .iter()
             .map(|(name, _)| (self.directory.join(format!(".{name}{STAGED}")), self.directory.join(name)))
             .collect();
-        if let Err((path, error)) = self.stage() {
-            for (temporary, _) in &staged {
-                let _ = fs::remove_file(temporary);
-            }
-            return Err(failed("write", &path, &error));
+        let stale = self.stale.iter().map(|name| self.directory.join(name)).collect();
+        let staged = Staged { directory: self.directory.clone(), made, files, stale };
+        fs::create_dir_all(&self.directory).map_err(|e| staged.failed("make", &self.directory, &e))?;
+        self.write(&staged).map_err(|(path, error)| staged.failed("write", &path, &error))?;
+        Ok(staged)
+    }
+
+    fn write(&self, staged: &Staged) -> Result<(), (PathBuf, io::Error)> {
+        remove_interrupted(&self.directory).map_err(|e| (self.directory.clone(), e))?;
+        let mut text = String::new();
+        let mut outdated = self.outdated.iter().zip(&staged.files).peekable();
+        for document in self.bundle.files() {
+            let Some((_, (temporary, _))) = outdated.next_if(|((name, _), _)| *name == document.file_name())
+            else {
+                continue;
+            };
+            self.bundle.render(&document, &mut text);
+            write_new(temporary, &text, mode(&document)).map_err(|e| (temporary.clone(), e))?;
         }
-        for (temporary, path) in &staged {
-            fs::rename(temporary, path).map_err(|e| failed("replace", path, &e))?;
+        Ok(())
+    }
+}
+
+/// New files beside those they are to replace. Dropped, they go, and the directories that were made for them.
+pub struct Staged {
+    directory: PathBuf,
+    made: Vec<PathBuf>,
+    files: Vec<(PathBuf, PathBuf)>,
+    stale: Vec<PathBuf>,
+}
+
+impl Staged {
+    /// Brings the directory up to date.
+    ///
+    /// # Errors
+    /// Where renaming or removing itself fails.
+    pub fn commit(self) -> Result<(), Report> {
+        for (temporary, path) in &self.files {
+            fs::rename(temporary, path).map_err(|e| self.failed("replace", path, &e))?;
         }
-        for name in &self.stale {
-            let path = self.directory.join(name);
-            fs::remove_file(&path).map_err(|e| failed("remove", &path, &e))?;
+        for path in &self.stale {
+            fs::remove_file(path).map_err(|e| self.failed("remove", path, &e))?;
         }
         Ok(())
     }
 
-    fn stage(&self) -> Result<(), (PathBuf, io::Error)> {
-        remove_interrupted(&self.directory).map_err(|e| (self.directory.clone(), e))?;
-        let mut text = String::new();
-        let mut outdated = self.outdated.iter().map(|(name, _)| name).peekable();
-        for document in self.bundle.files() {
-            if outdated.peek().is_none_or(|name| **name != document.file_name()) {
-                continue;
-            }
-            outdated.next();
-            self.bundle.render(&document, &mut text);
-            let path = self.directory.join(format!(".{}{STAGED}", document.file_name()));
-            write_new(&path, &text, mode(&document)).map_err(|e| (path, e))?;
+    fn failed(&self, what: &str, path: &Path, error: &io::Error) -> Report {
+        Report::failure(
+            &shown(&self.directory),
+            format!("cannot {what} `{}`: {error}", shown(path)),
+            "mend the directory, then run gen again",
+        )
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        for (temporary, _) in &self.files {
+            let _ = fs::remove_file(temporary);
         }
-        Ok(())
+        // one that holds something stays
+        for directory in &self.made {
+            let _ = fs::remove_dir(directory);
+        }
     }
 }
 

@@ -63,17 +63,21 @@ impl<T: Clone> Field<T> {
     }
 }
 
+/// The value of a key is wrong by itself, which the user was told.
+#[derive(Debug)]
+pub struct AlreadyReported;
+
 /// A key that takes part in a cross-check.
 pub trait Involved {
-    /// The place of the value; `Err` when the value was already reported, so that the check must be silent.
-    fn place(&self) -> Result<Option<Span>, ()>;
+    /// The place of the value; an error when the check must be silent.
+    fn place(&self) -> Result<Option<Span>, AlreadyReported>;
 }
 
 impl<T> Involved for Field<T> {
-    fn place(&self) -> Result<Option<Span>, ()> {
+    fn place(&self) -> Result<Option<Span>, AlreadyReported> {
         match self {
             Self::Absent => Ok(None),
-            Self::Invalid => Err(()),
+            Self::Invalid => Err(AlreadyReported),
             Self::Given(spanned) => Ok(Some(spanned.span.clone())),
         }
     }
@@ -81,7 +85,6 @@ impl<T> Involved for Field<T> {
 
 impl Problems {
     /// Reports a contradiction between keys at the place of each; silent where one of them was reported already.
-    /// `fallback` is the place when none of the keys stands in the config.
     pub fn contradiction(
         &mut self,
         keys: &[(&dyn Involved, &str)],
@@ -93,10 +96,10 @@ impl Problems {
             match key.place() {
                 Ok(Some(span)) => marks.push((span, (*label).to_owned())),
                 Ok(None) => {}
-                Err(()) => return,
+                Err(AlreadyReported) => return,
             }
         }
-        self.push(Diagnostic { message: message.into(), marks, help: Some(help.into()) });
+        self.push(Diagnostic { message: message.into(), marks, help: Some(help.into()), is_secret: false });
     }
 }
 
@@ -167,6 +170,10 @@ impl<'n, 'p> Fields<'n, 'p> {
         }
     }
 
+    fn at_root(&self) -> bool {
+        self.known.contains(&"pgbench-scale")
+    }
+
     /// Reports every key that was never asked for.
     pub fn finish(self) {
         for (key, _) in self.entries.iter().filter(|(k, _)| !self.known.contains(&k.text.as_str())) {
@@ -175,6 +182,12 @@ impl<'n, 'p> Fields<'n, 'p> {
             let hyphenated = key.text.replace('_', "-");
             self.problems.push(if self.known.contains(&hyphenated.as_str()) {
                 unknown.help(format!("keys are written with hyphens: `{hyphenated}`"))
+            } else if let Some(section) = self.at_root().then(|| section_of(&hyphenated)).flatten() {
+                unknown.help(format!("`{hyphenated}` is a key of `{section}`"))
+            } else if let Some((_, meant)) =
+                SYNONYMS.iter().find(|(slip, meant)| *slip == hyphenated && self.known.contains(meant))
+            {
+                unknown.help(format!("did you mean `{meant}`?"))
             } else if let Some(near) = nearest(&hyphenated, &self.known) {
                 unknown.help(format!("did you mean `{near}`?"))
             } else {
@@ -182,6 +195,44 @@ impl<'n, 'p> Fields<'n, 'p> {
             });
         }
     }
+}
+
+/// What people write for a key at the top level.
+const SYNONYMS: [(&str, &str); 4] = [
+    ("replicas", "replica-count"),
+    ("scale", "pgbench-scale"),
+    ("wal-keep", "wal-keep-size"),
+    ("wal-keep-segments", "wal-keep-size"),
+];
+
+/// The section a key belongs to, for those that are looked for at the top level.
+fn section_of(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "clients" | "threads" | "duration" | "rate" | "protocol" | "partitions" => "pgbench",
+        "max-slot-wal-keep-size" | "parameters" | "allowed-clients" => "postgresql",
+        "image" | "data-source" | "os" | "root-disk" | "root-disk-size" | "packages" | "extra-packages"
+        | "http-proxy" | "image-pull-secret" | "ssh" => "guest",
+        "cpu-cores"
+        | "memory"
+        | "instancetype"
+        | "preference"
+        | "data-disk-size"
+        | "wal-disk-size"
+        | "storage-class"
+        | "access-modes"
+        | "volume-mode"
+        | "node-selector"
+        | "tolerations"
+        | "anti-affinity"
+        | "run-strategy"
+        | "dedicated-io-thread"
+        | "block-multiqueue"
+        | "network-multiqueue"
+        | "io-threads-policy" => "vm",
+        "ip-family-policy" => "service",
+        "file" | "existing-secret" => "credentials",
+        _ => return None,
+    })
 }
 
 /// The candidate a slip of the finger away from what was typed.
@@ -229,9 +280,21 @@ impl Value for bool {
         if let NodeValue::Bool(value) = node.value {
             return Some(value);
         }
+        let meant = match &node.value {
+            NodeValue::Text(text) => match text.to_ascii_lowercase().as_str() {
+                "yes" | "on" | "y" | "true" => Some("true"),
+                "no" | "off" | "n" | "false" => Some("false"),
+                _ => None,
+            },
+            _ => None,
+        };
+        let help = match meant {
+            Some(meant) => format!("did you mean `{meant}`? YAML 1.2 reads this as text"),
+            None => "write `true` or `false` without quotes".to_owned(),
+        };
         problems.push(
             Diagnostic::new(node.span.clone(), format!("expected `true` or `false`, found {}", node.kind()))
-                .help("write `true` or `false` without quotes"),
+                .help(help),
         );
         None
     }
@@ -300,6 +363,7 @@ impl<K: Value, V: Value> Value for Entries<K, V> {
                 ))
             })
             .collect();
-        (read.len() == entries.len()).then_some(Self(read))
+        // what could be read is checked further; the run fails all the same
+        Some(Self(read))
     }
 }

@@ -49,7 +49,11 @@ pub struct Vm {
 }
 
 section!(Vm, |fields| Self {
-    cpu_cores: fields.integer("cpu-cores", 1..=512, "virtual CPUs of one VM; QEMU's machine type ends there"),
+    cpu_cores: fields.integer(
+        "cpu-cores",
+        1..=512,
+        "virtual CPUs of one VM; KubeVirt's machine type ends at 512"
+    ),
     memory: fields.value("memory"),
     instancetype: fields.value("instancetype"),
     preference: fields.value("preference"),

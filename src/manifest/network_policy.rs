@@ -23,9 +23,9 @@ pub fn database(plan: &Plan, allowed_clients: &[Cidr]) -> Document {
             "ingress" => list![
                 map! {
                     "from" => Yaml::items(std::iter::once(pods).chain(blocks)),
-                    "ports" => list![map! { "protocol" => "TCP", "port" => POSTGRESQL_PORT }],
+                    "ports" => list![map! { "port" => POSTGRESQL_PORT }],
                 },
-                map! { "ports" => list![map! { "protocol" => "TCP", "port" => 22 }] },
+                map! { "ports" => list![map! { "port" => 22 }] },
             ],
         },
     };

@@ -26,7 +26,6 @@ fn database(plan: &Plan, role: Role) -> Document {
         "kind" => "Service",
         "metadata" => metadata(plan, &name, None, &annotations),
         "spec" => map! {
-            "type" => "ClusterIP",
             "ipFamilyPolicy" => plan.ip_family_policy,
             "selector" => selector(plan, Some(role)),
             "ports" => ports(),
@@ -43,7 +42,6 @@ fn nodes(plan: &Plan) -> Document {
         "kind" => "Service",
         "metadata" => metadata(plan, &name, None, &[]),
         "spec" => map! {
-            "type" => "ClusterIP",
             "clusterIP" => "None",
             "publishNotReadyAddresses" => true,
             "ipFamilyPolicy" => plan.ip_family_policy,
@@ -55,5 +53,5 @@ fn nodes(plan: &Plan) -> Document {
 }
 
 fn ports() -> Yaml {
-    list![map! { "name" => "postgresql", "port" => POSTGRESQL_PORT, "targetPort" => POSTGRESQL_PORT }]
+    list![map! { "name" => "postgresql", "port" => POSTGRESQL_PORT }]
 }

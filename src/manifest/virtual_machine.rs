@@ -53,8 +53,8 @@ pub fn vm(plan: &Plan, role: Role, index: u32) -> Document {
                     // a VM is an endpoint of its Service only while PostgreSQL listens; no livenessProbe: it is a power cut
                     "readinessProbe" => map! {
                         "tcpSocket" => map! { "port" => POSTGRESQL_PORT },
-                        "periodSeconds" => 10,
-                        "failureThreshold" => 3,
+                        // the default of one second is too short for a guest under load
+                        "timeoutSeconds" => 5,
                     },
                     "networks" => list![map! { "name" => "default", "pod" => map! {} }],
                     "volumes" => volumes(plan, vm, role, &name),

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::config::guest::Guest;
 use crate::diagnostic::{Diagnostic, Problems};
-use crate::value::{FromText, ImageReference, Os, Packages, Quantity, RootDisk};
+use crate::value::{FromText, ImageReference, Os, Packages, Quantity, RootDisk, one_of};
 
 /// What runs in the VMs.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ fn os(guest: &Guest, problems: &mut Problems) -> Os {
                 source.span.clone(),
                 "`data-source` needs `guest.os`: a DataSource does not tell its system",
             )
-            .help(format!("add `os:` with {}", Os::WHAT)),
+            .help(format!("add `os:` with {}", one_of(Os::WORDS))),
         );
         return Os::Fedora;
     }
@@ -164,7 +164,7 @@ fn os(guest: &Guest, problems: &mut Problems) -> Os {
                     image.span.clone(),
                     format!("the operating system of `{}` is not known", image.value),
                 )
-                .help(format!("add `os:` with {}", Os::WHAT)),
+                .help(format!("add `os:` with {}", one_of(Os::WORDS))),
             );
         }
         Os::Fedora

@@ -126,13 +126,13 @@ impl<'c> DiskNeeds<'c> {
                 keys.push((&self.max_slot_wal_keep_size, "for the WAL of slots"));
             }
             let content = match holds {
-                (true, true) => "the tables and the retained WAL",
-                (true, false) => "the tables",
-                _ => "the retained WAL",
+                (true, true) => "the tables and the retained WAL need",
+                (true, false) => "the tables need",
+                _ => "the retained WAL needs",
             };
             problems.contradiction(
                 &keys,
-                format!("`{key}` {given} is too small: {content} need {least}"),
+                format!("`{key}` {given} is too small: {content} {least}"),
                 format!("raise it to at least {least}, or leave it out"),
             );
         }
@@ -201,20 +201,28 @@ fn check_compute(section: &Vm, problems: &mut Problems) {
 fn check_preference(vm: &Vm, problems: &mut Problems) {
     let cluster_wide = |kind: Option<bool>| kind.unwrap_or(true);
     if let Some(preference) = vm.preference.get()
-        && let (Some(name), Some(memory)) = (preference.name.get(), vm.memory.get())
+        && let Some(name) = preference.name.get()
+        && !vm.instancetype.is_present()
         && cluster_wide(preference.kind.get().map(|kind| *kind == PreferenceKind::Cluster))
     {
-        let least = match name.as_str().split('.').next().unwrap_or("") {
-            "fedora" | "ubuntu" => 2048,
-            "rhel" | "centos" => 1536,
-            "oraclelinux" => 4096,
-            _ => 0,
+        let (least_cpu_cores, least_mib) = match name.as_str() {
+            name if name.ends_with(".dpdk") => (8, 1536),
+            name => match name.split('.').next().unwrap_or("") {
+                "fedora" | "ubuntu" => (1, 2048),
+                "rhel" | "centos" => (1, 1536),
+                "oraclelinux" => (2, 4096),
+                _ => (1, 0),
+            },
         };
-        if memory.bytes() < least << 20 {
+        let (cpu_cores, memory) = explicit_compute(vm);
+        if memory.bytes() < least_mib << 20 || cpu_cores < least_cpu_cores {
             problems.contradiction(
-                &[(&vm.memory, "too little"), (&vm.preference, "for this preference")],
-                format!("the preference `{name}` requires at least {least}Mi of memory"),
-                format!("raise `memory` to {least}Mi, or leave the preference out; KubeVirt refuses the VM otherwise"),
+                &[(&vm.preference, "this preference"), (&vm.memory, "its memory"), (&vm.cpu_cores, "its CPUs")],
+                format!("the preference `{name}` requires {least_cpu_cores} CPUs and {least_mib}Mi of memory at least"),
+                format!(
+                    "set `cpu-cores` to at least {least_cpu_cores} and `memory` to at least {least_mib}Mi; \
+                     KubeVirt refuses the VM otherwise"
+                ),
             );
         }
     }
@@ -248,7 +256,12 @@ fn compute(vm: &Vm, problems: &mut Problems) -> Compute {
                 .help("give the guest at least `1Gi`; PostgreSQL and the package manager need it"),
         );
     }
-    Compute::Explicit { cpu_cores: vm.cpu_cores.or(2), memory: vm.memory.or(Quantity::gib(2)) }
+    let (cpu_cores, memory) = explicit_compute(vm);
+    Compute::Explicit { cpu_cores, memory }
+}
+
+fn explicit_compute(vm: &Vm) -> (u32, Quantity) {
+    (vm.cpu_cores.or(2), vm.memory.or(Quantity::gib(2)))
 }
 
 fn matcher<Kind: Copy + FromText>(

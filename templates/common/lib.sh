@@ -16,7 +16,7 @@ log() {
   printf '%s\n' "$*"
 }
 
-# A finding that only a person can settle. 78 is EX_CONFIG: systemd does not restart virtwork-setup.service then.
+# A finding that only a person can settle. 78 is EX_CONFIG: virtwork-setup.service is not restarted after it.
 refuse() {
   log "stopped: $*"
   exit 78
@@ -27,9 +27,15 @@ as_postgres() {
   setpriv --reuid=postgres --regid=postgres --init-groups -- "$@"
 }
 
-# retry WHAT COMMAND…: until it succeeds, for ever; one line when it starts to fail, one when the reason changes.
+# A plain sleep would be finished before a trap runs, and then be reported as "Terminated".
+pause() {
+  sleep "$1" &
+  wait $!
+}
+
+# retry WHAT COMMAND…: until it succeeds, for ever; a line when it fails first and when the reason changes.
 retry() {
-  local what=$1 reason previous='' pause=1
+  local what=$1 reason previous='' seconds=1
   shift
   until reason=$("$@" 2>&1); do
     # libpq's hints start with a tab; what comes last without one is the reason.
@@ -38,7 +44,7 @@ retry() {
       log "$what: not yet, trying on (${reason:-$1 failed})"
       previous=$reason
     fi
-    sleep "$pause"
-    pause=$((pause < 16 ? pause * 2 : 30))
+    pause "$seconds"
+    seconds=$((seconds < 16 ? seconds * 2 : 30))
   done
 }

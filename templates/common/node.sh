@@ -4,7 +4,8 @@
 # shellcheck source=templates/common/disks.sh
 . /usr/local/lib/virtwork/disks.sh
 
-# Whatever nobody thought of may pass: the unit is restarted. BASH_COMMAND shows names of variables, not values.
+# Whatever nobody thought of may pass: the unit is restarted. BASH_COMMAND holds the names of variables, not
+# their values.
 set -o errtrace
 trap 'log "failed in ${BASH_SOURCE[0]##*/}, line $LINENO: $BASH_COMMAND; the set-up will be tried again"' ERR
 
@@ -34,7 +35,7 @@ prepare_node() {
 }
 
 install_packages() {
-  local packages output attempt=0 pause=5
+  local packages output attempt=0 seconds=5
   # shellcheck disable=SC2153  # PACKAGES comes from lab.env
   read -ra packages <<<"$PACKAGES"
   if ((${#packages[@]} == 0)) || packages_present "${packages[@]}"; then
@@ -43,9 +44,9 @@ install_packages() {
   until output=$(packages_install "${packages[@]}" 2>&1); do
     attempt=$((attempt + 1))
     log "packages: attempt $attempt failed ($(grep -iE '^(E:|error)' <<<"$output" | tail -n 1));" \
-      "next one in $pause s"
-    sleep "$pause"
-    pause=$((pause < 60 ? pause * 2 : 60))
+      "next one in $seconds s"
+    pause "$seconds"
+    seconds=$((seconds < 60 ? seconds * 2 : 60))
   done
   log "packages installed: $PACKAGES"
 }
@@ -84,12 +85,13 @@ mount_wal_disk() {
   local wal=$PGDATA/pg_wal
   if [[ $WAL_DISK == no ]]; then
     [[ ! -L $wal ]] ||
-      refuse "$wal is on a separate disk, but the config has none; nothing was touched; set wal-disk-size again"
+      refuse "$wal is on a separate disk, but the config has none; nothing was touched;" \
+        "set wal-disk-size again"
     return
   fi
   [[ -L $wal || ! -d $wal ]] ||
-    refuse "$wal is a directory on the data disk: a WAL disk cannot be added to an existing node; nothing was" \
-      "touched; unset wal-disk-size, or give the node blank disks"
+    refuse "$wal is a directory on the data disk: a WAL disk cannot be added to an existing node;" \
+      "nothing was touched; unset wal-disk-size, or give the node blank disks"
   mount_disk wal virtwork-wal "$WAL_MOUNT"
   own_directory "$WAL_MOUNT"
   [[ ! -L $wal || $(readlink -m "$wal") == "$WAL_MOUNT"/* && -d $wal ]] ||
@@ -110,13 +112,12 @@ new_wal_directory() {
 collect_wal_directories() {
   local directory
   for directory in "$WAL_MOUNT"/pg_wal.*; do
-    if [[ -d $directory && ! $directory -ef $PGDATA/pg_wal && ! $directory -ef $PGDATA.previous/pg_wal ]]; then
-      rm -rf "$directory"
-    fi
+    [[ $directory -ef $PGDATA/pg_wal || $directory -ef $PGDATA.previous/pg_wal ]] || rm -rf "$directory"
   done
 }
 
-# The Secret attached as a disk -> REPLICATION_PASSWORD and CLIENT_PASSWORD in this shell only, and a pgpass file.
+# The Secret attached as a disk -> REPLICATION_PASSWORD and CLIENT_PASSWORD, in this shell only, and a pgpass
+# file.
 read_credentials() {
   local device directory=/run/virtwork/credentials
   device=$(disk_path credentials)

@@ -17,9 +17,10 @@ state() {
   esac
 }
 
-# Without -n: pgbench vacuums and empties pgbench_history before each round, so the history stays bounded.
+# Without -n: pgbench vacuums and empties pgbench_history before each round, so it stays bounded.
 run_round() {
-  local options=(-c "$PGBENCH_CLIENTS" -j "$PGBENCH_THREADS" -T "$PGBENCH_DURATION" -M "$PGBENCH_PROTOCOL") output
+  local output options=(-c "$PGBENCH_CLIENTS" -j "$PGBENCH_THREADS" -T "$PGBENCH_DURATION")
+  options+=(-M "$PGBENCH_PROTOCOL")
   if [[ -n $PGBENCH_RATE ]]; then
     options+=(-R "$PGBENCH_RATE")
   fi
@@ -28,7 +29,7 @@ run_round() {
       END { printf "round done: %.1f transactions/s, latency %.1f ms\n", tps, latency }' <<<"$output"
   else
     log "round broken off: $(tail -n 1 <<<"$output")"
-    sleep 10
+    pause 10
   fi
 }
 
@@ -38,8 +39,11 @@ main() {
     now=$(state)
     if [[ $now != "$previous" ]]; then
       case $now in
-        primary) log "load: $PGBENCH_CLIENTS clients, $PGBENCH_THREADS threads, rounds of $PGBENCH_DURATION s" \
-          "with pauses of $PGBENCH_PAUSE s, ${PGBENCH_RATE:-unlimited} transactions/s, $PGBENCH_PROTOCOL protocol" ;;
+        primary)
+          log "load: $PGBENCH_CLIENTS clients, $PGBENCH_THREADS threads, rounds of $PGBENCH_DURATION s" \
+            "with pauses of $PGBENCH_PAUSE s, ${PGBENCH_RATE:-unlimited} transactions/s," \
+            "$PGBENCH_PROTOCOL protocol"
+          ;;
         standby) log "the server is a standby: no load here" ;;
         down) log "the server or its database does not answer: waiting" ;;
       esac
@@ -47,9 +51,9 @@ main() {
     fi
     if [[ $now == primary ]]; then
       run_round
-      sleep "$PGBENCH_PAUSE"
+      pause "$PGBENCH_PAUSE"
     else
-      sleep 5
+      pause 5
     fi
   done
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Debian and Ubuntu: a unit of our own in the shape of the RPM one, instead of postgresql-common's clusters, which
-# cannot adopt a data directory again after the root disk was lost.
+# Debian and Ubuntu: a unit of our own in the shape of the RPM one, instead of postgresql-common's clusters,
+# which cannot adopt a data directory again after the root disk was lost.
 # shellcheck disable=SC2034  # read by the scripts that source this file
 
 DATA_MOUNT=/var/lib/postgresql
@@ -33,12 +33,13 @@ data_directory() {
   echo "/var/lib/postgresql/$1/main"
 }
 
-# Only now that the packages are there: their postinst starts postgresql.service and would wait for ours, which
-# waits for the set-up, which waits for the postinst.
+# Only now that the packages are there: their postinst starts postgresql.service and would wait for ours,
+# which waits for the set-up, which waits for the postinst.
 install_service() {
   systemctl stop 'postgresql@*.service'
   ln -sfn /dev/null /etc/systemd/system/postgresql@.service
-  sed "s/@MAJOR@/$PG_MAJOR/g" /usr/local/share/virtwork/postgresql.service >/etc/systemd/system/postgresql.service
+  sed "s/@MAJOR@/$PG_MAJOR/g" /usr/local/share/virtwork/postgresql.service \
+    >/etc/systemd/system/postgresql.service
   systemctl daemon-reload
 }
 

@@ -28,7 +28,7 @@ initialise() {
   log "initialising $PGDATA with PostgreSQL $PG_MAJOR"
   as_postgres mkdir -p "${PGDATA%/*}"
   new_wal_directory
-  # Not postgresql-setup: it knows no staging, and Debian has none. Hosts: a password from the first moment on.
+  # Not postgresql-setup: it knows no staging directory, and Debian has none.
   as_postgres initdb -D "$PGDATA.new" --auth-local=peer --auth-host=scram-sha-256 --data-checksums \
     --locale=C.UTF-8 --encoding=UTF8 "${WAL_OPTIONS[@]}" >/dev/null
   adopt
@@ -97,8 +97,8 @@ ensure_database() {
   fi
   branches=$(superuser_sql -d pgbench -c 'SELECT count(*) FROM public.pgbench_branches' 2>&1) || true
   [[ $branches == "$PGBENCH_SCALE" ]] ||
-    log "warning: pgbench-scale is $PGBENCH_SCALE, but the tables have scale ${branches##*$'\n'}; they are kept" \
-      "(drop database pgbench and restart the VM to build them anew)"
+    log "warning: pgbench-scale is $PGBENCH_SCALE, but the tables have scale ${branches##*$'\n'}; they are" \
+      "kept (drop database pgbench and restart the VM to build them anew)"
 }
 
 main

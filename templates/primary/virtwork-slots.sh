@@ -1,6 +1,7 @@
 #!/bin/bash
-# Drops the slots of replicas that went away. A slot that is `lost` has let its WAL go (max_slot_wal_keep_size)
-# and can never be used again; a replica that comes back makes itself a new one. Runs as postgres.
+# Drops the slots of replicas that went away. A slot that is `lost` has let its WAL go
+# (max_slot_wal_keep_size) and can never be used again; a replica that comes back makes itself a new one.
+# Runs as postgres.
 set -euo pipefail
 
 # shellcheck source=templates/common/lib.sh
@@ -20,7 +21,7 @@ SQL
 main() {
   while true; do
     drop_lost_slots || true
-    sleep 60
+    pause 60
   done
 }
 

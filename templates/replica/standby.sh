@@ -27,20 +27,25 @@ ensure_slot() {
 }
 
 local_value() {
-  as_postgres pg_controldata -D "$PGDATA" | sed -n "s/^$1: *//p"
+  as_postgres pg_controldata -D "$PGDATA" | sed -n "s/^$1: *//p" | grep .
 }
 
-# lsn X/Y: as one number
+# lsn X/Y: as one number; text_lsn NUMBER: the other way round.
 lsn() {
-  printf '%d' "$((16#${1%/*} << 32 | 16#${1#*/}))"
+  printf '%d' $((16#${1%/*} << 32 | 16#${1#*/}))
 }
 
-# never_again POSITION: prints the reason and returns 0 when it is proven that this standby can never follow the primary again; returns
-# 1 in any doubt, so also when the primary does not answer. Everything local is read before the primary is asked:
-# a standby never has WAL which its primary had not flushed before. POSITION is what a running standby with no more
-# local WAL has received; empty if that is not known.
+text_lsn() {
+  printf '%X/%X' $(($1 >> 32)) $(($1 & 0xffffffff))
+}
+
+# never_again POSITION: prints the reason and returns 0 when it is proven that this standby can never follow
+# the primary again; returns 1 in any doubt, so also when the primary does not answer. POSITION is what a
+# running standby with no more local WAL has received; empty if that is not known.
+# Everything local is read before the primary is asked: a standby never has WAL which its primary had not
+# flushed before. Position and timeline are a pair from pg_control: one without the other proves nothing.
 never_again() {
-  local system timeline position here other_system other_timeline flushed fork
+  local system timeline position here other_system other_timeline flushed fork status
   system=$(local_value 'Database system identifier') || return 1
   timeline=$(local_value "Latest checkpoint's TimeLineID") || return 1
   position=$(lsn "$(local_value 'Latest checkpoint location')") || return 1
@@ -56,7 +61,8 @@ never_again() {
     return
   fi
   [[ $(ask_primary 'SELECT pg_is_in_recovery()') == f ]] || return 1
-  if [[ $(ask_primary "SELECT wal_status FROM pg_replication_slots WHERE slot_name = '$SLOT'") == lost ]]; then
+  status=$(ask_primary "SELECT wal_status FROM pg_replication_slots WHERE slot_name = '$SLOT'") || return 1
+  if [[ $status == lost ]]; then
     echo "its slot $SLOT is lost: the primary no longer has the WAL that is missing here"
     return
   fi
@@ -66,14 +72,14 @@ never_again() {
     return
   elif ((timeline == other_timeline)); then
     if ((position > $(lsn "$flushed"))); then
-      echo "it has WAL up to $(printf '%X/%X' $((position >> 32)) $((position & 0xffffffff)))," \
-        "the primary only up to $flushed"
+      echo "it has WAL up to $(text_lsn "$position"), the primary only up to $flushed"
       return
     fi
   else
     fork=$(fork_of "$timeline" "$other_timeline") || return 1
     if [[ -z $fork ]] || ((position > $(lsn "$fork"))); then
-      echo "the primary's timeline $other_timeline left timeline $timeline ${fork:+at $fork, }before its position"
+      echo "the primary's timeline $other_timeline left timeline $timeline before its position" \
+        "($(text_lsn "$position"), ${fork:-never on it})"
       return
     fi
   fi
@@ -96,8 +102,7 @@ fork_of() {
 # pg_walfile_name gives the segment before for a position on a boundary, hence the position after it.
 is_removed() {
   local next
-  next=$(($(lsn "$1") + 1))
-  next=$(printf '%X/%X' $((next >> 32)) $((next & 0xffffffff)))
+  next=$(text_lsn $(($(lsn "$1") + 1)))
   ask_primary "SELECT min(substr(name, 9)) > substr(pg_walfile_name('$next'), 9)
     FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}\$'"
 }

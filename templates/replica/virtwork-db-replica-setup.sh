@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs at every boot of a replica, before postgresql.service: clones the primary where there is no data, and again
-# where the data can never catch up.
+# Runs at every boot of a replica, before postgresql.service: clones the primary where there is no data, and
+# again where the data can never catch up.
 set -euo pipefail
 
 # shellcheck source=templates/common/lib.sh
@@ -96,7 +96,8 @@ clone_once() {
   rm -rf "$PGDATA.new"
   collect_wal_directories
   new_wal_directory
-  as_postgres pg_receivewal --no-password --drop-slot -S "$SLOT" -d "$(connection replicator)" 2>/dev/null || true
+  as_postgres pg_receivewal --no-password --drop-slot -S "$SLOT" \
+    -d "$(connection replicator)" 2>/dev/null || true
   ensure_slot && as_postgres pg_basebackup --no-password -D "$PGDATA.new" -d "$(connection replicator)" \
     -X stream -S "$SLOT" --checkpoint=fast "${WAL_OPTIONS[@]}"
 }

@@ -13,7 +13,8 @@ PGDATA=$(data_directory "$(postgres --version | sed -E 's/^.*\) ([0-9]+).*$/\1/'
 trap 'exit 0' TERM
 
 # primary, streaming, or waiting with the position up to which WAL was received. pg_last_wal_receive_lsn() is
-# null until all local WAL is replayed and the first byte is asked for; before that, no position proves anything.
+# null until all local WAL is replayed and the first byte is asked for; until then, no position proves
+# anything.
 # With a restore_command the missing WAL may still come from an archive.
 local_state() {
   as_postgres timeout 60 psql -XAtqw -d postgres 2>/dev/null <<'SQL' || echo unknown
@@ -29,7 +30,7 @@ SQL
 main() {
   local state position previous='' reason suspicion=no
   while true; do
-    sleep 30
+    pause 30
     read -r state position < <(local_state)
     if [[ $state != "$previous" ]]; then
       case $state in
@@ -53,7 +54,7 @@ main() {
       log "cloning again: $reason"
       as_postgres tee "$PGDATA/virtwork.reclone" <<<"$reason" >/dev/null
       # Stops PostgreSQL and this watcher, which require it, and starts them again afterwards.
-      systemctl --no-block restart virtwork-setup.service
+      exec systemctl --no-block restart virtwork-setup.service
     fi
   done
 }

@@ -1,0 +1,184 @@
+//! Names of Kubernetes objects, labels and users.
+
+use super::{FromText, Refusal, Value, checked_text, named, read_text};
+use crate::diagnostic::Problems;
+use crate::node::Node;
+
+/// Letters, digits and inner hyphens, lower case: RFC 1123. `None` when it is fine.
+pub(super) fn label_fault(text: &str, longest: usize) -> Option<String> {
+    if text.is_empty() {
+        Some("it is empty".to_owned())
+    } else if text.len() > longest {
+        Some(format!("it has {} characters, {longest} are allowed", text.len()))
+    } else if let Some(c) = text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
+        Some(format!("`{}` is not allowed", c.escape_debug()))
+    } else if text.starts_with('-') || text.ends_with('-') {
+        Some("it begins or ends with a hyphen".to_owned())
+    } else {
+        None
+    }
+}
+
+pub(super) fn subdomain_fault(text: &str) -> Option<String> {
+    if text.len() > 253 {
+        return Some(format!("it has {} characters, 253 are allowed", text.len()));
+    }
+    text.split('.').find_map(|label| label_fault(label, 253))
+}
+
+/// 63 characters without `-replica-0-data`.
+const LONGEST_LAB_NAME: usize = 48;
+
+checked_text!(
+    /// The prefix of every object's name: a DNS-1035 label, because Services and host names are made of it.
+    LabName,
+    "a name",
+    "database-lab",
+    |text| {
+        let fault = label_fault(text, LONGEST_LAB_NAME)
+            .or_else(|| text.starts_with(|c: char| c.is_ascii_digit()).then(|| "it begins with a digit".to_owned()));
+        named(text, "a name for a lab", fault, "use up to 48 lower-case letters, digits and hyphens, beginning with a letter: objects are called `<name>-replica-0-data`")
+    }
+);
+
+checked_text!(
+    /// A namespace: a DNS-1123 label.
+    Namespace,
+    "a namespace",
+    "databases",
+    |text| named(text, "a namespace", label_fault(text, 63), "use up to 63 lower-case letters, digits and hyphens")
+);
+
+checked_text!(
+    /// The name of an object that the bundle refers to: a DNS-1123 subdomain.
+    ObjectName,
+    "the name of an object",
+    "fast-storage",
+    |text| named(
+        text,
+        "the name of a Kubernetes object",
+        subdomain_fault(text),
+        "use lower-case letters, digits, hyphens and dots"
+    )
+);
+
+checked_text!(
+    /// A key of a Secret's data, which is also a file name on the guest's credentials disk.
+    SecretKey,
+    "a key of a Secret",
+    "replication-password",
+    |text| {
+        let fault = if text.is_empty() || text.len() > 63 {
+            Some(format!("it has {} characters, 1 to 63 are allowed", text.len()))
+        } else if text.starts_with('.') {
+            Some("it begins with a dot".to_owned())
+        } else {
+            text.chars()
+                .find(|c| !matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.'))
+                .map(|c| format!("`{}` is not allowed", c.escape_debug()))
+        };
+        named(text, "a key of a Secret", fault, "use letters, digits, `-`, `_` and `.`")
+    }
+);
+
+/// The part of a label or annotation key after the prefix, and label values.
+fn qualified_part_fault(text: &str) -> Option<String> {
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    if text.len() > 63 {
+        Some(format!("it has {} characters, 63 are allowed", text.len()))
+    } else if let Some(c) = text.chars().find(|c| !edge(*c) && !matches!(c, '-' | '_' | '.')) {
+        Some(format!("`{}` is not allowed", c.escape_debug()))
+    } else if !text.starts_with(edge) || !text.ends_with(edge) {
+        Some("it must begin and end with a letter or digit".to_owned())
+    } else {
+        None
+    }
+}
+
+fn qualified_name_fault(text: &str) -> Option<String> {
+    let Some((prefix, name)) = text.split_once('/') else {
+        return if text.is_empty() { Some("it is empty".to_owned()) } else { qualified_part_fault(text) };
+    };
+    if prefix.is_empty() {
+        return Some("the prefix before `/` is empty".to_owned());
+    }
+    if name.is_empty() {
+        return Some("there is no name after `/`".to_owned());
+    }
+    let prefix =
+        subdomain_fault(prefix).map(|fault| format!("{fault} before `/`, which is a DNS name in lower case"));
+    prefix.or_else(|| qualified_part_fault(name))
+}
+
+const QUALIFIED_NAME_HELP: &str = "write `name` or `example.com/name` with letters, digits, `-`, `_` and `.`";
+
+checked_text!(
+    /// The key of a label, node label or taint: an optional DNS prefix and a name.
+    LabelKey,
+    "a label key",
+    "example.com/team",
+    |text| named(text, "a label key", qualified_name_fault(text), QUALIFIED_NAME_HELP)
+);
+
+checked_text!(
+    /// The key of an annotation.
+    AnnotationKey,
+    "an annotation key",
+    "example.com/owner",
+    |text| named(
+        text,
+        "an annotation key",
+        qualified_name_fault(&text.to_ascii_lowercase()),
+        QUALIFIED_NAME_HELP
+    )
+);
+
+checked_text!(
+    /// The value of a label.
+    LabelValue,
+    "a label value",
+    "storage-team",
+    |text| {
+        let fault = if text.is_empty() { None } else { qualified_part_fault(text) };
+        named(text, "a label value", fault, "use up to 63 letters, digits, `-`, `_` and `.`")
+    }
+);
+
+checked_text!(
+    /// The name of a package, as the guest's package manager takes it.
+    PackageName,
+    "a package name",
+    "sysstat",
+    |text| {
+        let word = |c: char| c.is_ascii_alphanumeric();
+        let fault = if !text.starts_with(word) || text.len() > 128 {
+            Some("it must begin with a letter or digit".to_owned())
+        } else {
+            text.chars()
+                .find(|c| !word(*c) && !matches!(c, '.' | '+' | '-' | '_' | ':' | '~'))
+                .map(|c| format!("`{}` is not allowed", c.escape_debug()))
+        };
+        named(text, "a package name", fault, "name one package in each item, without options or versions")
+    }
+);
+
+checked_text!(
+    /// The name of a user in the guest.
+    UserName,
+    "a user name",
+    "lab",
+    |text| {
+        let fault = if matches!(text, "root" | "postgres") {
+            Some("it is a system user".to_owned())
+        } else if text.is_empty() || text.len() > 32 {
+            Some(format!("it has {} characters, 1 to 32 are allowed", text.len()))
+        } else if !text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            || !text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'))
+        {
+            Some("a user name is lower-case letters, digits, `_` and `-`, beginning with a letter".to_owned())
+        } else {
+            None
+        };
+        named(text, "a user name", fault, "choose a name such as `lab`")
+    }
+);

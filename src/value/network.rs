@@ -1,0 +1,189 @@
+//! References to what is elsewhere: images, proxies, addresses, keys.
+
+use super::names::{label_fault, subdomain_fault};
+use super::{FromText, Refusal, Value, checked_text, named, read_text, shortened};
+use crate::diagnostic::Problems;
+use crate::node::Node;
+use std::net::IpAddr;
+
+checked_text!(
+    /// A reference to a container image: `[registry[:port]/]path[:tag][@digest]`.
+    ImageReference,
+    "an image reference",
+    "quay.io/containerdisks/fedora:42",
+    |text| {
+        let fault = image_fault(text);
+        named(text, "an image reference", fault, "write `registry/path:tag`, such as `quay.io/containerdisks/fedora:42`")
+    }
+);
+
+/// The grammar of container image references (distribution/reference).
+fn image_fault(text: &str) -> Option<String> {
+    if text.contains("://") {
+        return Some("it begins with a scheme".to_owned());
+    }
+    if text.len() > 255 {
+        return Some("it is longer than 255 characters".to_owned());
+    }
+    let (name, digest) = match text.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (text, None),
+    };
+    if let Some(digest) = digest {
+        let hex = digest.strip_prefix("sha256:").unwrap_or("");
+        if hex.len() != 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Some("the digest is not `sha256:` and 64 hexadecimal digits".to_owned());
+        }
+    }
+    let after_slash = name.rfind('/').map_or(0, |slash| slash + 1);
+    let (path, tag) = match name[after_slash..].find(':') {
+        Some(colon) => (&name[..after_slash + colon], Some(&name[after_slash + colon + 1..])),
+        None => (name, None),
+    };
+    if let Some(tag) = tag {
+        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let fine = tag.bytes().next().is_some_and(word)
+            && tag.len() <= 128
+            && tag.bytes().all(|b| word(b) || matches!(b, b'.' | b'-'));
+        if !fine {
+            return Some("the tag is not letters, digits, `_`, `.` and `-`".to_owned());
+        }
+    }
+    let mut components: Vec<&str> = path.split('/').collect();
+    let first = components.first().copied().unwrap_or("");
+    if components.len() > 1 && (first.contains(['.', ':']) || first == "localhost") {
+        let (host, port) = first.split_once(':').unwrap_or((first, "1"));
+        let host_fine = host.split('.').all(|label| label_fault(&label.to_ascii_lowercase(), 63).is_none());
+        if !host_fine || port.parse::<u16>().is_err() {
+            return Some(format!("`{}` is not a registry", first.escape_debug()));
+        }
+        components.remove(0);
+    }
+    let component_fine = |component: &&str| {
+        let edge = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let bytes = component.as_bytes();
+        bytes.first().is_some_and(edge)
+            && bytes.last().is_some_and(edge)
+            && bytes.iter().all(|b| edge(b) || matches!(b, b'.' | b'_' | b'-'))
+            && !["..", "___", "._", "_.", ".-", "-.", "_-", "-_"].iter().any(|run| component.contains(run))
+    };
+    let wrong = components.iter().find(|component| !component_fine(component))?;
+    Some(format!("`{}` is not a part of a path", wrong.escape_debug()))
+}
+
+checked_text!(
+    /// A public key as `authorized_keys` holds it, without options.
+    SshKey,
+    "an SSH public key",
+    "ssh-ed25519 AAAA… user@host",
+    |text| named(
+        text,
+        "an SSH public key",
+        ssh_key_fault(text),
+        "paste one line of a `.pub` file, such as `ssh-ed25519 AAAA… user@host`"
+    )
+);
+
+fn ssh_key_fault(text: &str) -> Option<String> {
+    use base64::Engine as _;
+    const TYPES: [&str; 7] = [
+        "ssh-ed25519",
+        "ssh-rsa",
+        "ecdsa-sha2-nistp256",
+        "ecdsa-sha2-nistp384",
+        "ecdsa-sha2-nistp521",
+        "sk-ssh-ed25519@openssh.com",
+        "sk-ecdsa-sha2-nistp256@openssh.com",
+    ];
+    if text.contains("PRIVATE KEY") {
+        return Some("it is a private key".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Some("it has more than one line or a control character".to_owned());
+    }
+    let mut words = text.split(' ');
+    let kind = words.next().unwrap_or("");
+    if !TYPES.contains(&kind) {
+        return Some(format!("`{}` is not a type of key", shortened(kind)));
+    }
+    let blob = words.next().unwrap_or("");
+    let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(blob) else {
+        return Some("the key is not base64".to_owned());
+    };
+    // the blob begins with its type as an SSH string: four bytes of length, then the text (RFC 4253, 6.6)
+    let announced = bytes.get(4..4 + kind.len());
+    let length = u32::try_from(kind.len()).unwrap_or(0).to_be_bytes();
+    if !bytes.starts_with(&length) || announced != Some(kind.as_bytes()) || bytes.len() < 4 + kind.len() + 32
+    {
+        return Some("the key is cut short or not of the type it names".to_owned());
+    }
+    None
+}
+
+checked_text!(
+    /// A forward proxy for the guest's package manager.
+    ProxyUrl,
+    "a proxy URL",
+    "http://proxy.example.com:3128",
+    |text| {
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        let fault = match rest {
+            None => Some("it does not begin with `http://` or `https://`".to_owned()),
+            Some(rest) if rest.contains('@') => {
+                return Err(Refusal::new(
+                    "the proxy URL holds a user or password, which would stand readable in the bundle",
+                    "write `http://host:port`; let the proxy admit the guests by their address",
+                )
+                .of_secret());
+            }
+            Some(rest) => {
+                let authority = rest.strip_suffix('/').unwrap_or(rest);
+                let (host, port) = match authority.rsplit_once(':') {
+                    Some((host, port)) if !authority.ends_with(']') => (host, port),
+                    _ => (authority, "1"),
+                };
+                let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+                let host_fine = match bracketed {
+                    Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+                    None => subdomain_fault(&host.to_ascii_lowercase()).is_none(),
+                };
+                (!host_fine || port.parse::<u16>().map_or(true, |port| port == 0))
+                    .then(|| "it is not `http://host:port`".to_owned())
+            }
+        };
+        named(text, "a proxy URL", fault, "write `http://host:port`")
+    }
+);
+
+checked_text!(
+    /// A block of IP addresses; the bits after the prefix are zero.
+    Cidr,
+    "a CIDR",
+    "192.0.2.0/24",
+    |text| named(text, "a CIDR", cidr_fault(text), "write `address/prefix`, such as `192.0.2.0/24` or `2001:db8::/32`")
+);
+
+fn cidr_fault(text: &str) -> Option<String> {
+    let Some((address, prefix)) = text.split_once('/') else {
+        return Some("the `/prefix` is missing".to_owned());
+    };
+    let Ok(address) = address.parse::<IpAddr>() else {
+        return Some(format!("`{}` is not an IP address", shortened(address)));
+    };
+    let digits = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_digit());
+    let plain = digits && (prefix == "0" || !prefix.starts_with('0'));
+    let (bits, width) = match address {
+        IpAddr::V4(v4) => (u128::from(u32::from(v4)) << 96, 32),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+            return Some("it is an IPv4 address written as IPv6".to_owned());
+        }
+        IpAddr::V6(v6) => (u128::from(v6), 128),
+    };
+    match prefix.parse::<u32>() {
+        Ok(length) if plain && length <= width => {
+            let host_bits = if length == 128 { 0 } else { bits << length };
+            (host_bits != 0).then(|| format!("bits are set after the first {length}"))
+        }
+        _ => Some(format!("the prefix must be a number from 0 to {width}")),
+    }
+}

@@ -1,0 +1,92 @@
+//! Settings of PostgreSQL.
+
+use super::{FromText, Refusal, Value, checked_text, named, read_text};
+use crate::diagnostic::{Diagnostic, Problems};
+use crate::node::{Node, NodeValue};
+
+checked_text!(
+    /// The name of a PostgreSQL setting, of the server (`work_mem`) or of an extension (`auto_explain.log_nested_statements`).
+    ParameterName,
+    "the name of a PostgreSQL setting",
+    "work_mem",
+    |text| {
+        let part = |part: &str| {
+            part.len() <= 63
+                && part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+                && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        };
+        let fine = match text.split_once('.') {
+            Some((extension, name)) => part(extension) && part(name),
+            None => part(text),
+        };
+        let fault = (!fine).then(|| "a setting is lower-case letters, digits and underscores".to_owned());
+        let spelt = text.to_ascii_lowercase().replace('-', "_");
+        let help = if spelt != text && spelt.split('.').all(part) {
+            format!("did you mean `{spelt}`?")
+        } else {
+            "write it as in postgresql.conf: `work_mem`".to_owned()
+        };
+        named(text, "the name of a PostgreSQL setting", fault, &help)
+    }
+);
+
+/// The value of a PostgreSQL setting, as it is written between the quotes of postgresql.conf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParameterValue(pub String);
+
+impl Value for ParameterValue {
+    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let text = match &node.value {
+            NodeValue::Text(text) | NodeValue::Number(text) => text.clone(),
+            NodeValue::Bool(value) => if *value { "on" } else { "off" }.to_owned(),
+            _ => {
+                problems.push(
+                    Diagnostic::new(node.span.clone(), format!("expected a setting, found {}", node.kind()))
+                        .help("give text, a number, `true` or `false`"),
+                );
+                return None;
+            }
+        };
+        if text.chars().any(char::is_control) {
+            problems.push(
+                Diagnostic::new(node.span.clone(), "the value of a setting must stand on one line")
+                    .help("remove line breaks and control characters; postgresql.conf cannot hold them"),
+            );
+            return None;
+        }
+        if let Some(fault) = size_fault(&text) {
+            problems.push(Diagnostic::new(node.span.clone(), fault.message).help(fault.help));
+            return None;
+        }
+        if text.len() > 900 {
+            problems.push(
+                Diagnostic::new(
+                    node.span.clone(),
+                    format!("the value of a setting has {} bytes", text.len()),
+                )
+                .help("keep it under 900; the guest reads postgresql.conf line by line"),
+            );
+            return None;
+        }
+        Some(Self(text))
+    }
+}
+
+/// A size in Kubernetes's units, which the server would not start with.
+fn size_fault(text: &str) -> Option<Refusal> {
+    let (number, unit) = text.split_at(text.len().checked_sub(2).filter(|at| text.is_char_boundary(*at))?);
+    let meant = match unit {
+        "Ki" => "kB",
+        "Mi" => "MB",
+        "Gi" => "GB",
+        "Ti" => "TB",
+        _ => return None,
+    };
+    let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    digits.then(|| {
+        Refusal::new(
+            format!("`{text}` is a Kubernetes quantity"),
+            format!("PostgreSQL reads this one; in its units that is `{number}{meant}`"),
+        )
+    })
+}

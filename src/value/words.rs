@@ -1,0 +1,180 @@
+//! Values that are one of a few words.
+
+use super::{FromText, Refusal, Value, choice, read_text, unknown_word};
+use crate::diagnostic::Problems;
+use crate::node::Node;
+
+choice! {
+    /// How pgbench sends its queries (`pgbench -M`).
+    Protocol {
+        /// The simple query protocol.
+        Simple = "simple",
+        /// The extended query protocol.
+        Extended = "extended",
+        /// The extended query protocol with prepared statements.
+        Prepared = "prepared",
+    }
+}
+
+choice! {
+    /// The operating system of the guest, as far as its packages and paths differ.
+    Os {
+        /// Fedora.
+        Fedora = "fedora",
+        /// CentOS Stream.
+        CentosStream = "centos-stream",
+        /// Red Hat Enterprise Linux.
+        Rhel = "rhel",
+        /// AlmaLinux.
+        Almalinux = "almalinux",
+        /// Debian.
+        Debian = "debian",
+        /// Ubuntu.
+        Ubuntu = "ubuntu",
+    }
+}
+
+choice! {
+    /// Whether the root disk outlives a stop of the VM.
+    RootDisk {
+        /// A containerDisk: every start begins from the image.
+        Ephemeral = "ephemeral",
+        /// A DataVolume of the VM's own, deleted with it.
+        Persistent = "persistent",
+    }
+}
+
+choice! {
+    /// Where the guest's packages come from.
+    Packages {
+        /// The guest installs what is missing from its repositories.
+        Install = "install",
+        /// The image holds everything; the package manager is never called.
+        Preinstalled = "preinstalled",
+    }
+}
+
+choice! {
+    /// `spec.volumeMode` of a volume.
+    VolumeMode {
+        /// A raw block device.
+        Block = "Block",
+        /// A disk image in a file system.
+        Filesystem = "Filesystem",
+    }
+}
+
+choice! {
+    /// An entry of `spec.accessModes` of a volume. CDI refuses `ReadWriteOncePod` before 1.58, and a blank disk
+    /// cannot be `ReadOnlyMany`.
+    AccessMode {
+        /// One node; no live migration.
+        ReadWriteOnce = "ReadWriteOnce",
+        /// Many nodes: what live migration needs.
+        ReadWriteMany = "ReadWriteMany",
+    }
+}
+
+choice! {
+    /// Whether two VMs of the lab may share a node.
+    AntiAffinity {
+        /// Rather not.
+        Preferred = "preferred",
+        /// Never.
+        Required = "required",
+        /// Nothing is said.
+        None = "none",
+    }
+}
+
+choice! {
+    /// `spec.runStrategy` of a VirtualMachine.
+    RunStrategy {
+        /// Start it and start it again whenever it stops.
+        Always = "Always",
+        /// Do not start it.
+        Halted = "Halted",
+        /// Start and stop it by hand.
+        Manual = "Manual",
+        /// Start it again only after a failure.
+        RerunOnFailure = "RerunOnFailure",
+    }
+}
+
+choice! {
+    /// `ioThreadsPolicy` of a domain.
+    IoThreadsPolicy {
+        /// One thread for all disks but those with a dedicated one.
+        Shared = "shared",
+        /// Threads in a pool that grows with the CPUs.
+        Auto = "auto",
+    }
+}
+
+choice! {
+    /// `ipFamilyPolicy` of a Service.
+    IpFamilyPolicy {
+        /// One address family.
+        SingleStack = "SingleStack",
+        /// Both where the cluster has both.
+        PreferDualStack = "PreferDualStack",
+        /// Both, or the Service is refused.
+        RequireDualStack = "RequireDualStack",
+    }
+}
+
+choice! {
+    /// `type` of the Services.
+    ServiceType {
+        /// Reachable inside the cluster.
+        ClusterIp = "ClusterIP",
+    }
+}
+
+choice! {
+    /// `operator` of a toleration.
+    TolerationOperator {
+        /// The taint's value must be the given one.
+        Equal = "Equal",
+        /// Any value.
+        Exists = "Exists",
+    }
+}
+
+choice! {
+    /// `effect` of a toleration.
+    TaintEffect {
+        /// Not scheduled there.
+        NoSchedule = "NoSchedule",
+        /// Rather not scheduled there.
+        PreferNoSchedule = "PreferNoSchedule",
+        /// Not scheduled there and evicted from there.
+        NoExecute = "NoExecute",
+    }
+}
+
+choice! {
+    /// The kind of an instancetype.
+    InstancetypeKind {
+        /// Of the whole cluster.
+        Cluster = "VirtualMachineClusterInstancetype",
+        /// Of the lab's namespace.
+        Namespaced = "VirtualMachineInstancetype",
+    }
+}
+
+choice! {
+    /// The kind of a preference.
+    PreferenceKind {
+        /// Of the whole cluster.
+        Cluster = "VirtualMachineClusterPreference",
+        /// Of the lab's namespace.
+        Namespaced = "VirtualMachinePreference",
+    }
+}
+
+impl Os {
+    /// All of them, for inference from an image's name.
+    pub const ALL: [Self; 6] =
+        [Self::Fedora, Self::CentosStream, Self::Rhel, Self::Almalinux, Self::Debian, Self::Ubuntu];
+}
