@@ -131,6 +131,7 @@ impl Report {
         for (span, _) in secrets.filter_map(|diagnostic| diagnostic.marks.first()) {
             text.replace_range(span.clone(), &"*".repeat(span.len()));
         }
-        text
+        // C1 controls are commands to a terminal; the stand-in has as many bytes
+        text.replace(|c: char| ('\u{80}'..='\u{9f}').contains(&c), "\u{b7}")
     }
 }

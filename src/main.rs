@@ -1,5 +1,5 @@
 //! `gen`: arguments, files in, the pure core, files out, exit status.
-#![allow(clippy::disallowed_methods, clippy::print_stderr, clippy::exit)]
+#![allow(clippy::disallowed_methods, clippy::exit)]
 
 mod cli;
 
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => code,
         Err(report) => {
-            eprint!("{}", report.render(has_color(cli.color)));
+            say(&report.render(has_color(cli.color)));
             ExitCode::from(2)
         }
     }
@@ -33,13 +33,13 @@ fn run(cli: &Cli) -> Result<ExitCode, Report> {
     let (config, directory) = read_config(cli.config.as_deref())?;
     let plan = Plan::new(&config)?;
     for note in &plan.notes {
-        eprintln!("note: {note}");
+        say(&format!("note: {note}\n"));
     }
     let secrets = Secrets::of(&plan, &directory, cli)?;
     let bundle = Bundle::new(plan, secrets.passwords.as_ref())?;
     match (&cli.output, cli.check) {
         (None, true) => {
-            eprintln!("{}: valid", config.name);
+            say(&format!("{}: valid\n", config.name));
             Ok(ExitCode::SUCCESS)
         }
         (None, false) => {
@@ -53,10 +53,10 @@ fn run(cli: &Cli) -> Result<ExitCode, Report> {
             let staged = comparison.stage()?;
             secrets.save()?;
             for path in password_files {
-                eprintln!(
-                    "note: `{}` holds the passwords in clear; keep it out of Git, or use `credentials.existing-secret`",
+                say(&format!(
+                    "note: `{}` holds the passwords in clear; keep it out of Git, or use `credentials.existing-secret`\n",
                     shown(&path)
-                );
+                ));
             }
             staged.commit()?;
             Ok(ExitCode::SUCCESS)
@@ -70,8 +70,13 @@ fn check(comparison: &Comparison, directory: &Path) -> Result<ExitCode, Report> 
     }
     to_stdout(|out| comparison.diff(out))?;
     let directory = shown(directory);
-    eprintln!("{directory} is out of date: {}; run `gen -o {directory}`", comparison.summary());
+    say(&format!("{directory} is out of date: {}; run `gen -o {directory}`\n", comparison.summary()));
     Ok(ExitCode::from(1))
+}
+
+/// Writes to standard error. Where nobody reads it, the exit status still tells.
+fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Writes to standard output. A reader that has seen enough is no error.
@@ -209,7 +214,7 @@ impl Secrets {
 fn draw_password() -> String {
     let mut bytes = [0; 20];
     if let Err(error) = getrandom::fill(&mut bytes) {
-        eprintln!("error: the operating system gives no random bytes: {error}");
+        say(&format!("error: the operating system gives no random bytes: {error}\n"));
         std::process::exit(2);
     }
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

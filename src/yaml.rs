@@ -102,7 +102,14 @@ fn write_map(entries: &[(Cow<'static, str>, Yaml)], indent: usize, mut inline: b
         if !std::mem::take(&mut inline) {
             push_indent(indent, out);
         }
+        let start = out.len();
         write_line_scalar(key, out);
+        // readers look for the colon no further than 1024 characters; past that a key needs a mark of its own
+        if out.len() - start > 1000 {
+            out.insert_str(start, "? ");
+            out.push('\n');
+            push_indent(indent, out);
+        }
         out.push(':');
         value.write_value(indent + 2, out);
     }
