@@ -202,10 +202,10 @@ impl Secrets {
                 "make its directory writable, or set `credentials`",
             )
         })?;
-        eprintln!(
-            "note: added a random `{}` to `{name}`; keep it, and keep it out of Git",
+        say(&format!(
+            "note: added a random `{}` to `{name}`; keep it, and keep it out of Git\n",
             keys.join("` and `")
-        );
+        ));
         Ok(())
     }
 }

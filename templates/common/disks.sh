@@ -62,7 +62,7 @@ check_file_system() {
 
 grow_file_system() {
   local output
-  if ! output=$(resize2fs "$1" 2>&1); then
+  if ! output=$(resize2fs "$1" 2>&1 >/dev/null); then
     log "warning: the file system of $1 could not be grown (${output##*$'\n'})"
   elif [[ $output != *'Nothing to do'* ]]; then
     log "the file system of $1 grew with its disk"

@@ -95,8 +95,8 @@ mount_wal_disk() {
   mount_disk wal virtwork-wal "$WAL_MOUNT"
   own_directory "$WAL_MOUNT"
   [[ ! -L $wal || $(readlink -m "$wal") == "$WAL_MOUNT"/* && -d $wal ]] ||
-    refuse "$wal points to $(readlink "$wal"), which is not on this WAL disk; nothing was touched;" \
-      "attach the WAL disk that belongs to this data disk, or give the node blank disks"
+    refuse "$wal points to $(readlink "$wal"), which is not on this WAL disk; the data was not" \
+      "touched; attach the WAL disk that belongs to this data disk, or give the node blank disks"
 }
 
 # A new directory on the WAL disk for each new data directory, as options for initdb and pg_basebackup:
