@@ -14,7 +14,6 @@ pub fn lab_env(plan: &Plan, role: Role) -> String {
     let (replication_key, client_key) = plan.credentials.keys();
     let mut file = ShellFile::default();
     file.comment("Values of the lab, read by every script.");
-    file.set("LAB_NAME", plan.names.lab());
     file.set("PRIMARY_HOST", &plan.names.primary_service());
     file.comment("Installed where they are missing; with no name here the package manager is never called.");
     file.set("PACKAGES", &plan.guest.packages.join(" "));

@@ -1,0 +1,216 @@
+"""Judges every golden bundle by the strict schemas and by what its objects say of each other, and unpacks its guests.
+
+bundles.py SCHEMAS BUNDLES GUESTS: below GUESTS, each user-data that differs gets a folder with `user-data`, and each set
+of scripts that differs also `root` (the files where the guest has them) and `scripts` (the same, with sourced files
+found below that folder, for shellcheck).
+"""
+
+import base64
+import json
+import pathlib
+import re
+import sys
+
+import cloudinit.config.schema
+import jsonschema
+import yaml
+
+SCHEMAS, BUNDLES, GUESTS = map(pathlib.Path, sys.argv[1:])
+faults = []
+
+
+def validators():
+    """For (apiVersion, kind): the name and validator of the newest schema and of each older one."""
+    found = {}
+    for path in sorted(SCHEMAS.glob("*.json")) + sorted(SCHEMAS.glob("older/*.json")):
+        schema = json.loads(path.read_text())
+        properties = schema["properties"]
+        key = properties["apiVersion"]["const"], properties["kind"]["const"]
+        found.setdefault(key, []).append((path.name, jsonschema.Draft202012Validator(schema)))
+    return found
+
+
+def top_level_keys():
+    """What cloud-init knows; its own schema lets unknown keys pass."""
+    schema = cloudinit.config.schema.get_schema()
+    modules = (schema["$defs"][part["$ref"].removeprefix("#/$defs/")] for part in schema["allOf"])
+    return {key for module in modules for key in module.get("properties", {})}
+
+
+VALIDATORS = validators()
+TOP_LEVEL_KEYS = top_level_keys()
+
+
+def check_bundle(case, text, documents):
+    def fault(where, message):
+        faults.append(f"{case}: {where}: {message}")
+
+    names = [(d["kind"], d["metadata"]["name"]) for d in documents]
+    for name in {name for name in names if names.count(name) > 1}:
+        fault(name, "more than one of this name")
+    passwords = BUNDLES / case / "passwords.yaml"
+    passwords = yaml.safe_load((passwords if passwords.exists() else BUNDLES / "passwords.yaml").read_text())
+    for document, (kind, name) in zip(documents, names):
+        schemas = VALIDATORS.get((document["apiVersion"], kind))
+        if not schemas:
+            fault(name, f"no schema for {kind}")
+        for schema, validator in schemas or []:
+            for error in validator.iter_errors(document):
+                fault(f"{kind} {name}", f"{schema}: {error.json_path}: {error.message[:300]}")
+        # one annotation of `oc apply` holds the whole object
+        if len(json.dumps(document)) > 262144:
+            fault(name, "too large for client-side apply")
+        if kind == "Secret" and "data" in document:
+            read = {key: base64.b64decode(value, validate=True).decode() for key, value in document["data"].items()}
+            if read != passwords:
+                fault(name, "does not hold the passwords of the case")
+        else:
+            shown = json.dumps(document, ensure_ascii=False)
+            for password in passwords.values():
+                encoded = base64.b64encode(password.encode()).decode()
+                if json.dumps(password, ensure_ascii=False)[1:-1] in shown or encoded in shown:
+                    fault(name, "holds a password")
+
+    def of(kind):
+        return {d["metadata"]["name"]: d for d in documents if d["kind"] == kind}
+
+    secrets, services, volumes, vms = map(of, ("Secret", "Service", "DataVolume", "VirtualMachine"))
+    pods = {name: vm["spec"]["template"] for name, vm in vms.items()}
+
+    def selected(selector):
+        return {name for name, pod in pods.items() if selector.items() <= pod["metadata"]["labels"].items()}
+
+    roles = {role: {n for n, p in pods.items() if p["metadata"]["labels"]["virtwork/role"] == role} for role in ("primary", "replica")}
+    expected = {"primary": roles["primary"], "replicas": roles["replica"], "nodes": set(pods)}
+    for name, service in services.items():
+        if selected(service["spec"]["selector"]) != expected[name.rsplit("-", 1)[1]]:
+            fault(name, "selects other VMs")
+    for name, policy in of("NetworkPolicy").items():
+        if selected(policy["spec"]["podSelector"]["matchLabels"]) != set(pods):
+            fault(name, "does not select the VMs")
+    attached = []
+    for name, vm in vms.items():
+        pod = pods[name]["spec"]
+        devices = pod["domain"]["devices"]
+        disks = [disk["name"] for disk in devices["disks"]]
+        if disks != [volume["name"] for volume in pod["volumes"]] or len(set(disks)) != len(disks):
+            fault(name, "disks and volumes differ")
+        if [i["name"] for i in devices["interfaces"]] != [n["name"] for n in pod["networks"]]:
+            fault(name, "interfaces and networks differ")
+        if not all(disk["disk"]["bus"] == "virtio" and len(disk.get("serial", "")) <= 20 for disk in devices["disks"]):
+            fault(name, "a disk is not virtio, or its serial is cut")
+        if services.get(pod["subdomain"], {}).get("spec", {}).get("clusterIP") != "None" or pod["hostname"] != name:
+            fault(name, "has no stable host name")
+        if ("instancetype" in vm["spec"]) == ("memory" in pod["domain"]) or "runStrategy" not in vm["spec"]:
+            fault(name, "needs an instancetype or memory, and a runStrategy")
+        templates = [t["metadata"]["name"] for t in vm["spec"].get("dataVolumeTemplates", [])]
+        for volume in pod["volumes"]:
+            if "dataVolume" in volume:
+                source = volume["dataVolume"]["name"]
+                attached.append(source)
+                if (source in volumes) == (source in templates):
+                    fault(name, f"{source} must be one DataVolume")
+            if "cloudInitNoCloud" in volume:
+                for key, data in (("secretRef", "userdata"), ("networkDataSecretRef", "networkdata")):
+                    reference = volume["cloudInitNoCloud"].get(key, {}).get("name")
+                    held = {n for n, s in secrets.items() if data in s.get("stringData", {})}
+                    if reference not in (held if reference or key == "secretRef" else {None}):
+                        fault(name, f"{key} names {reference}")
+                    if reference is None and data in secrets[volume["cloudInitNoCloud"]["secretRef"]["name"]]["stringData"]:
+                        fault(name, f"{key} is missing")
+            if "secret" in volume:
+                source = volume["secret"]["secretName"]
+                ours = any("data" in secret for secret in secrets.values())
+                if (source in secrets) != ours:
+                    fault(name, f"no Secret {source}")
+    if sorted(attached) != sorted({*attached}) or not volumes.keys() <= set(attached):
+        fault("disks", "a DataVolume is attached twice or nowhere")
+    uuids = [pod["spec"]["domain"]["firmware"]["uuid"] for pod in pods.values()]
+    if len(set(uuids)) != len(uuids):
+        fault("firmware", "two VMs have the same UUID")
+    for name, secret in secrets.items():
+        if "userdata" in secret.get("stringData", {}):
+            unpack(name, secret["stringData"]["userdata"], fault)
+
+
+guests = {}
+script_sets = set()
+
+
+def unpack(origin, text, fault):
+    if text in guests:
+        guests[text].open("a").write(origin + "\n")
+        return
+    folder = GUESTS / str(len(guests))
+    folder.mkdir(parents=True)
+    (folder / "user-data").write_text(text)
+    guests[text] = folder / "user-data.goldens"
+    guests[text].write_text(origin + "\n")
+    if len(text.encode()) >= 1 << 20 or not text.startswith("#cloud-config\n"):
+        fault(origin, "is not user-data of less than 1 MiB")
+    user_data = yaml.safe_load(text)
+    for key in user_data.keys() - TOP_LEVEL_KEYS:
+        fault(origin, f"cloud-init knows no {key}")
+    files = {f["path"]: f["content"] for f in user_data["write_files"]}
+    if len(files) != len(user_data["write_files"]):
+        fault(origin, "writes a file twice")
+    note_variables(files)
+    code = {path: content for path, content in files.items() if path not in GENERATED}
+    if (key := frozenset(code.items())) in script_sets:
+        return
+    script_sets.add(key)
+    for path, content in files.items():
+        write(folder / "root", path, content, executable=path.startswith("/usr/local/sbin/"))
+        # the directives of the templates are relative to the repository, and shellcheck takes no other root
+        content = re.sub(r"^# shellcheck source=.*\n", "", content, flags=re.M)
+        sourced = re.sub(r"^(\s*(?:\.|source) )/", rf"\1{folder.resolve()}/scripts/", content, flags=re.M)
+        write(folder / "scripts", path, sourced)
+    complete_root(folder / "root", files)
+
+
+GENERATED = {"/etc/virtwork/lab.env", "/etc/virtwork/postgresql.conf"}
+
+
+variables = {}
+
+
+def note_variables(files):
+    """Which values of lab.env some script uses. It is one file for all guests, so some guest must use each."""
+    code = "\n".join(content for path, content in files.items() if path not in GENERATED)
+    code = re.sub(r"^\s*#.*", "", code, flags=re.M)
+    for name in re.findall(r"^([A-Z_]+)=", files["/etc/virtwork/lab.env"], flags=re.M):
+        # ((NAME * 2)) needs no dollar
+        variables[name] = variables.get(name) or bool(re.search(rf"\$\{{?{name}\b|\(\(.*\b{name}\b", code))
+
+
+def complete_root(root, files):
+    """What systemd-analyze wants to find beside our own: the distribution's unit and other people's commands."""
+    shared = "/usr/local/share/virtwork/postgresql.service"
+    if shared in files:
+        write(root, "/etc/systemd/system/postgresql.service", files[shared])
+    else:
+        write(root, "/usr/lib/systemd/system/postgresql.service", "[Service]\nExecStart=/usr/bin/postgres\n")
+        write(root, "/usr/bin/postgres", "", executable=True)
+    for content in files.values():
+        for command in re.findall(r"^Exec[A-Za-z]+=[-+!@:]*(\S+)", content, flags=re.M):
+            path = command if command.startswith("/") else f"/usr/bin/{command}"
+            if not path.startswith("/usr/local/"):
+                write(root, path, "", executable=True)
+
+
+def write(root, path, content, executable=False):
+    path = root / path.lstrip("/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    path.chmod(0o755 if executable else 0o644)
+
+
+cases = sorted(path for path in BUNDLES.iterdir() if path.is_dir())
+for path in cases:
+    text = (path / "bundle.yaml").read_text()
+    check_bundle(path.name, text, list(yaml.load_all(text, yaml.CSafeLoader)))
+faults += [f"lab.env: no script of any guest uses {name}" for name, used in variables.items() if not used]
+for fault in faults[:50]:
+    print(fault)
+if faults or len(cases) < 16 or len(script_sets) < 4:
+    sys.exit(f"{len(faults)} faults in {len(cases)} bundles, {len(script_sets)} sets of scripts")
