@@ -129,7 +129,9 @@ impl Report {
         let mut text = self.source.text.clone();
         let secrets = self.diagnostics.iter().filter(|diagnostic| diagnostic.is_secret);
         for (span, _) in secrets.filter_map(|diagnostic| diagnostic.marks.first()) {
-            text.replace_range(span.clone(), &"*".repeat(span.len()));
+            let hidden: String =
+                text[span.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
+            text.replace_range(span.clone(), &hidden);
         }
         // C1 controls are commands to a terminal; the stand-in has as many bytes
         text.replace(|c: char| ('\u{80}'..='\u{9f}').contains(&c), "\u{b7}")

@@ -193,8 +193,11 @@ fn unknown_word(text: &str, words: &[&str]) -> Refusal {
 pub(crate) use {checked_text, choice};
 /// A value of the user for a message: on one line, and not longer than a line.
 pub(crate) fn shortened(text: &str) -> String {
-    let escaped: String = text.escape_debug().take(60).collect();
-    if text.chars().count() > 60 { format!("{escaped}…") } else { escaped }
+    let mut line = String::new();
+    for c in text.chars().take(60) {
+        if c.is_control() { line.extend(c.escape_debug()) } else { line.push(c) }
+    }
+    if text.chars().nth(60).is_some() { format!("{line}…") } else { line }
 }
 
 /// Refuses `text` for `fault`, if there is one.

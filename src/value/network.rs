@@ -76,12 +76,13 @@ checked_text!(
     SshKey,
     "an SSH public key",
     "ssh-ed25519 AAAA… user@host",
-    |text| named(
-        text,
-        "an SSH public key",
-        ssh_key_fault(text),
-        "paste one line of a `.pub` file, such as `ssh-ed25519 AAAA… user@host`"
-    )
+    |text| {
+        let help = "paste one line of a `.pub` file, such as `ssh-ed25519 AAAA… user@host`";
+        if text.contains("PRIVATE KEY") {
+            return Err(Refusal::new("this is a private key, which nobody else should ever see", help).of_secret());
+        }
+        named(text, "an SSH public key", ssh_key_fault(text), help)
+    }
 );
 
 fn ssh_key_fault(text: &str) -> Option<String> {
@@ -95,9 +96,6 @@ fn ssh_key_fault(text: &str) -> Option<String> {
         "sk-ssh-ed25519@openssh.com",
         "sk-ecdsa-sha2-nistp256@openssh.com",
     ];
-    if text.contains("PRIVATE KEY") {
-        return Some("it is a private key".to_owned());
-    }
     if text.chars().any(char::is_control) {
         return Some("it has more than one line or a control character".to_owned());
     }
