@@ -7,7 +7,7 @@ use crate::config::vm::{Matcher, Toleration, Vm};
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::names::Role;
 use crate::value::{
-    AccessMode, AntiAffinity, FromText, InstancetypeKind, IoThreadsPolicy, LabelKey, LabelValue,
+    AccessMode, AntiAffinity, FromText, InstancetypeKind, IoThreadsPolicy, LabelKey, LabelValue, ObjectName,
     PreferenceKind, Quantity, RunStrategy, TaintEffect, TolerationOperator, VolumeMode,
 };
 
@@ -202,27 +202,30 @@ fn check_preference(vm: &Vm, problems: &mut Problems) {
     let cluster_wide = |kind: Option<bool>| kind.unwrap_or(true);
     if let Some(preference) = vm.preference.get()
         && let Some(name) = preference.name.get()
-        && !vm.instancetype.is_present()
         && cluster_wide(preference.kind.get().map(|kind| *kind == PreferenceKind::Cluster))
     {
-        let (least_cpu_cores, least_mib) = match name.as_str() {
-            name if name.ends_with(".dpdk") => (8, 1536),
-            name => match name.split('.').next().unwrap_or("") {
-                "fedora" | "ubuntu" => (1, 2048),
-                "rhel" | "centos" => (1, 1536),
-                "oraclelinux" => (2, 4096),
-                _ => (1, 0),
+        let (least_cpu_cores, least_mib) = required_by_preference(name.as_str());
+        let (cpu_cores, memory) = match vm.instancetype.get().map(|instancetype| &instancetype.name) {
+            None => explicit_compute(vm),
+            // of the larger ones and of a site's own we do not know enough
+            Some(name) => match name.get().map(ObjectName::as_str) {
+                Some("u1.nano") => (1, Quantity::mib(512)),
+                Some("u1.micro") => (1, Quantity::mib(1024)),
+                Some("u1.small") => (1, Quantity::mib(2048)),
+                Some("u1.medium") => (1, Quantity::mib(4096)),
+                _ => (u32::MAX, Quantity::gib(1 << 20)),
             },
         };
-        let (cpu_cores, memory) = explicit_compute(vm);
         if memory.bytes() < least_mib << 20 || cpu_cores < least_cpu_cores {
             problems.contradiction(
-                &[(&vm.preference, "this preference"), (&vm.memory, "its memory"), (&vm.cpu_cores, "its CPUs")],
+                &[
+                    (&vm.preference, "this preference"),
+                    (&vm.instancetype, "its CPUs and memory"),
+                    (&vm.memory, "its memory"),
+                    (&vm.cpu_cores, "its CPUs"),
+                ],
                 format!("the preference `{name}` requires {least_cpu_cores} CPUs and {least_mib}Mi of memory at least"),
-                format!(
-                    "set `cpu-cores` to at least {least_cpu_cores} and `memory` to at least {least_mib}Mi; \
-                     KubeVirt refuses the VM otherwise"
-                ),
+                "give the VM more, or leave the preference out; KubeVirt refuses it otherwise",
             );
         }
     }
@@ -237,6 +240,23 @@ fn check_preference(vm: &Vm, problems: &mut Problems) {
             format!("the instancetype `{name}` excludes `io-threads-policy`"),
             "remove `io-threads-policy`, or choose an instancetype without one",
         );
+    }
+}
+
+/// CPUs and MiB that a preference of `common-instancetypes` requires.
+fn required_by_preference(name: &str) -> (u32, u128) {
+    if name.ends_with(".dpdk") {
+        return (8, 1536);
+    }
+    if name.ends_with(".realtime") {
+        return (4, 4096);
+    }
+    match name.split('.').next().unwrap_or("") {
+        "rhel" if name.starts_with("rhel.7") => (1, 1024),
+        "rhel" | "centos" => (1, 1536),
+        "fedora" | "ubuntu" | "sles" | "opensuse" => (1, 2048),
+        "oraclelinux" => (2, 4096),
+        _ => (1, 0),
     }
 }
 

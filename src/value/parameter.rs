@@ -82,6 +82,7 @@ fn size_fault(text: &str) -> Option<Refusal> {
         "Ti" => "TB",
         _ => return None,
     };
+    let number = number.trim_end();
     let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     digits.then(|| {
         Refusal::new(

@@ -121,6 +121,11 @@ impl Quantity {
         Self { text, bytes: u128::from(gib) << 30 }
     }
 
+    /// A quantity of whole MiB.
+    pub fn mib(mib: u64) -> Self {
+        Self { text: format!("{mib}Mi"), bytes: u128::from(mib) << 20 }
+    }
+
     /// The quantity in bytes.
     pub fn bytes(&self) -> u128 {
         self.bytes

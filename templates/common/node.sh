@@ -7,7 +7,7 @@
 # Whatever nobody thought of may pass: the unit is restarted. BASH_COMMAND holds the names of variables, not
 # their values.
 set -o errtrace
-trap 'log "failed in ${BASH_SOURCE[0]##*/}, line $LINENO: $BASH_COMMAND; the set-up will be tried again"' ERR
+trap 'log "failed in ${BASH_SOURCE[0]##*/}, line $LINENO: $BASH_COMMAND; trying again in 30 s" >&2' ERR
 
 HBA_BEGIN='# virtwork begin: these lines are written anew at every boot, put your own below them'
 HBA_END='# virtwork end'
@@ -43,7 +43,7 @@ install_packages() {
   fi
   until output=$(packages_install "${packages[@]}" 2>&1); do
     attempt=$((attempt + 1))
-    log "packages: attempt $attempt failed ($(grep -iE '^(E:|error)' <<<"$output" | tail -n 1));" \
+    log "packages: attempt $attempt failed ($(awk '/^(E:|[Ee]rror)/ { print; exit }' <<<"$output"));" \
       "next one in $seconds s"
     pause "$seconds"
     seconds=$((seconds < 60 ? seconds * 2 : 60))
@@ -59,7 +59,7 @@ find_postgres() {
     [[ -x $BINDIR/$program ]] || missing+=("$program")
   done
   ((${#missing[@]} == 0)) ||
-    refuse "not installed: ${missing[*]} (looked in ${BINDIR:-the usual places}); use an image that has" \
+    refuse "not installed: ${missing[*]} (looked in $BINDIR); use an image that has" \
       "PostgreSQL's server and contrib programs, or let this one install packages"
   PG_MAJOR=$("$BINDIR/postgres" --version | sed -E 's/^.*\) ([0-9]+).*$/\1/')
   PGDATA=$(data_directory "$PG_MAJOR")

@@ -13,6 +13,9 @@ packages_present() {
 
 packages_install() {
   local options=(-q -o DPkg::Lock::Timeout=600)
+  # Packages of PostgreSQL start postgresql.service and wait for it: it must not be ours, see install_service.
+  rm -f /etc/systemd/system/postgresql.service
+  systemctl daemon-reload
   if [[ -n $HTTP_PROXY_URL ]]; then
     options+=(-o "Acquire::http::Proxy=$HTTP_PROXY_URL" -o "Acquire::https::Proxy=$HTTP_PROXY_URL")
   fi
@@ -25,7 +28,7 @@ packages_install() {
 # Of several majors the newest.
 binary_directory() {
   local newest
-  newest=$(find /usr/lib/postgresql -path '*/bin/postgres' 2>/dev/null | sort -V | tail -n 1)
+  newest=$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)
   printf '%s' "${newest%/postgres}"
 }
 
