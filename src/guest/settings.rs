@@ -92,6 +92,10 @@ pub fn postgresql_conf(plan: &Plan) -> String {
         &[("wal_receiver_timeout", "10s")],
     );
     section(
+        "A WAL sender that writes to a peer which is gone blocks the checkpointer when its slot is given up.",
+        &[("tcp_user_timeout", "30s")],
+    );
+    section(
         "To the journal.",
         &[("log_destination", "stderr"), ("logging_collector", "off"), ("log_line_prefix", "[%p] %q%u@%d ")],
     );

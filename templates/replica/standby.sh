@@ -39,9 +39,10 @@ text_lsn() {
   printf '%X/%X' $(($1 >> 32)) $(($1 & 0xffffffff))
 }
 
-# never_again POSITION: prints the reason and returns 0 when it is proven that this standby can never follow
-# the primary again; returns 1 in any doubt, so also when the primary does not answer. POSITION is what a
-# running standby with no more local WAL has received; empty if that is not known.
+# never_again POSITION: prints a verdict and returns 0 when it is proven that this standby can never follow the
+# primary again; returns 1 in any doubt, so also when the primary does not answer. The verdict is `keep` (it has
+# data that the primary does not have) or `discard`, and the reason. POSITION is what a running standby with no
+# more local WAL has received; empty if that is not known.
 # Everything local is read before the primary is asked: a standby never has WAL which its primary had not
 # flushed before. Position and timeline are a pair from pg_control: one without the other proves nothing.
 never_again() {
@@ -57,35 +58,35 @@ never_again() {
 
   IFS='|' read -r other_system other_timeline flushed _ < <(replication_command IDENTIFY_SYSTEM) || return 1
   if [[ $other_system != "$system" ]]; then
-    echo "its system identifier is $system, the primary's $other_system"
+    echo "keep its system identifier is $system, the primary's $other_system"
     return
   fi
   [[ $(ask_primary 'SELECT pg_is_in_recovery()') == f ]] || return 1
-  status=$(ask_primary "SELECT wal_status FROM pg_replication_slots WHERE slot_name = '$SLOT'") || return 1
-  if [[ $status == lost ]]; then
-    echo "its slot $SLOT is lost: the primary no longer has the WAL that is missing here"
-    return
-  fi
 
   if ((timeline > other_timeline)); then
-    echo "it is on timeline $timeline, the primary on $other_timeline"
+    echo "keep it is on timeline $timeline, the primary on $other_timeline"
     return
   elif ((timeline == other_timeline)); then
     if ((position > $(lsn "$flushed"))); then
-      echo "it has WAL up to $(text_lsn "$position"), the primary only up to $flushed"
+      echo "keep it has WAL up to $(text_lsn "$position"), the primary only up to $flushed"
       return
     fi
   else
     fork=$(fork_of "$timeline" "$other_timeline") || return 1
     if [[ -z $fork ]] || ((position > $(lsn "$fork"))); then
-      echo "the primary's timeline $other_timeline left timeline $timeline before its position" \
+      echo "keep the primary's timeline $other_timeline left timeline $timeline before its position" \
         "($(text_lsn "$position"), ${fork:-never on it})"
       return
     fi
   fi
 
+  status=$(ask_primary "SELECT wal_status FROM pg_replication_slots WHERE slot_name = '$SLOT'") || return 1
+  if [[ $status == lost ]]; then
+    echo "discard its slot $SLOT is lost: the primary no longer has the WAL that is missing here"
+    return
+  fi
   if [[ -n $1 ]] && [[ $(is_removed "$1") == t ]]; then
-    echo "the primary has removed the WAL after $1"
+    echo "discard the primary has removed the WAL after $1"
     return
   fi
   return 1

@@ -32,31 +32,29 @@ standby_settings() {
 
 # An existing standby: started without the primary's consent, unless it is proven hopeless.
 inspect() {
-  local reason
+  local verdict
   if [[ -e $PGDATA/virtwork.reclone ]]; then
-    reason=$(<"$PGDATA/virtwork.reclone")
+    verdict=$(<"$PGDATA/virtwork.reclone")
     retry "waiting for the primary $PRIMARY_HOST" ensure_slot
   elif ! ensure_slot >/dev/null 2>&1; then
     log "the primary $PRIMARY_HOST does not answer: starting the standby as it is"
     return
-  elif ! reason=$(never_again ''); then
+  elif ! verdict=$(never_again ''); then
     return
   fi
-  log "this standby can never catch up again: $reason"
-  set_aside
+  log "this standby can never catch up again: ${verdict#* }"
+  set_aside "${verdict%% *}"
 }
 
-# Data of the same system is worth nothing beside its primary. Data of another one is all that is left of it.
+# Data that the primary has, too, is worth nothing beside it. Other data may be all that is left of it.
 set_aside() {
-  local system
-  IFS='|' read -r system _ < <(replication_command IDENTIFY_SYSTEM)
-  if [[ $system == "$(local_value 'Database system identifier')" ]]; then
+  if [[ $1 == discard ]]; then
     log "removing $PGDATA"
     mv -T "$PGDATA" "$PGDATA.discard"
     rm -rf "$PGDATA.discard"
   else
     check_room
-    log "keeping the data of the other system as $PGDATA.previous"
+    log "keeping the data that the primary does not have as $PGDATA.previous"
     rm -rf "$PGDATA.previous"
     mv -T "$PGDATA" "$PGDATA.previous"
   fi
@@ -73,7 +71,7 @@ check_room() {
     have=$((have + $(du -sk "$PGDATA.previous" | cut -f 1)))
   fi
   ((have > need)) ||
-    refuse "$PGDATA is kept, because it is of another system than the primary, but a clone beside it needs" \
+    refuse "$PGDATA is kept, because the primary does not have its data, but a clone beside it needs" \
       "$((need / 1024)) MiB and $((have / 1024)) MiB are free; nothing was touched; grow the data disk, or" \
       "remove $PGDATA if its data may go, then restart the VM"
 }

@@ -28,7 +28,7 @@ SQL
 }
 
 main() {
-  local state position previous='' reason suspicion=no
+  local state position previous='' verdict suspicion=no
   while true; do
     pause 30
     read -r state position < <(local_state)
@@ -41,18 +41,18 @@ main() {
       esac
       previous=$state
     fi
-    reason=''
+    verdict=''
     if [[ $state == waiting || $state == unknown && -e $PGDATA/standby.signal ]] &&
       ensure_slot >/dev/null 2>&1; then
-      reason=$(never_again "$position") || reason=''
+      verdict=$(never_again "$position") || verdict=''
     fi
-    if [[ -z $reason ]]; then
+    if [[ -z $verdict ]]; then
       suspicion=no
     elif [[ $suspicion == no ]]; then
       suspicion=yes
     else
-      log "cloning again: $reason"
-      as_postgres tee "$PGDATA/virtwork.reclone" <<<"$reason" >/dev/null
+      log "cloning again: ${verdict#* }"
+      as_postgres tee "$PGDATA/virtwork.reclone" <<<"$verdict" >/dev/null
       # Stops PostgreSQL and this watcher, which require it, and starts them again afterwards.
       exec systemctl --no-block restart virtwork-setup.service
     fi
