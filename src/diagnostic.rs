@@ -1,6 +1,6 @@
 //! What is wrong with an input, where, and how to mend it.
 
-use crate::source::Source;
+use crate::source::{Source, one_line};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::ops::Range;
 
@@ -120,7 +120,7 @@ impl Report {
         }
         let count = self.diagnostics.len();
         let errors = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
-        out.push_str(&format!("{}: {errors}; nothing was written\n", self.source.name.escape_debug()));
+        out.push_str(&format!("{}: {errors}; nothing was written\n", one_line(&self.source.name)));
         out
     }
 

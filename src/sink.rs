@@ -5,6 +5,7 @@
 
 use crate::bundle::{Bundle, Document, HEADER};
 use crate::diagnostic::Report;
+use crate::source::one_line;
 use similar::TextDiff;
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -304,5 +305,5 @@ pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
 
 /// A path for a message, on one line.
 pub fn shown(path: &Path) -> String {
-    path.display().to_string().escape_debug().to_string()
+    one_line(&path.to_string_lossy())
 }

@@ -27,8 +27,17 @@ impl Source {
             "<stdin>" => "standard input; edit its source, not this".to_owned(),
             "<built-in defaults>" => "its built-in defaults; change them in gen.yaml, not here".to_owned(),
             path => {
-                format!("{}; edit that, not this", path.rsplit('/').next().unwrap_or(path).escape_debug())
+                format!("{}; edit that, not this", one_line(path.rsplit('/').next().unwrap_or(path)))
             }
         }
     }
+}
+
+/// A text of the user for a message or a comment: control characters are escaped, so it stays on its line.
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { line.extend(c.escape_debug()) } else { line.push(c) }
+    }
+    line
 }

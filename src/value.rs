@@ -21,6 +21,7 @@ pub use words::{
 use crate::config::fields::{Value, listed, nearest};
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::node::{Node, NodeValue};
+use crate::source::one_line;
 
 /// Why a text is not the value it should be.
 #[derive(Debug)]
@@ -193,11 +194,10 @@ fn unknown_word(text: &str, words: &[&str]) -> Refusal {
 pub(crate) use {checked_text, choice};
 /// A value of the user for a message: on one line, and not longer than a line.
 pub(crate) fn shortened(text: &str) -> String {
-    let mut line = String::new();
-    for c in text.chars().take(60) {
-        if c.is_control() { line.extend(c.escape_debug()) } else { line.push(c) }
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", one_line(&text[..end])),
+        None => one_line(text),
     }
-    if text.chars().nth(60).is_some() { format!("{line}…") } else { line }
 }
 
 /// Refuses `text` for `fault`, if there is one.
