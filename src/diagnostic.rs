@@ -54,8 +54,8 @@ pub struct Problems(Vec<Diagnostic>);
 impl Problems {
     /// Adds a fault.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        // the shape of `vm` is checked once for each role
-        if !self.0.contains(&diagnostic) {
+        // the shape of `vm` is checked once for each role; nobody reads a thousand faults
+        if self.0.len() < 1000 && !self.0.contains(&diagnostic) {
             self.0.push(diagnostic);
         }
     }
@@ -66,7 +66,7 @@ impl Problems {
             Some(value) if self.0.is_empty() => Ok(value),
             _ => {
                 self.0.sort_by_key(|d| d.marks.first().map_or(0, |m| m.0.start));
-                Err(Report { source: source.clone(), diagnostics: self.0 })
+                Err(Report { source: source.clone(), diagnostics: self.0, is_failure: false })
             }
         }
     }
@@ -77,7 +77,12 @@ impl Problems {
 pub struct Report {
     source: Source,
     diagnostics: Vec<Diagnostic>,
+    /// Not the fault of a text, but of files, streams or the system.
+    is_failure: bool,
 }
+
+/// Faults that a report shows; the rest is counted.
+const MAX_SHOWN: usize = 50;
 
 impl Report {
     /// A fault that has no place in a text: a file that cannot be read, for instance.
@@ -88,7 +93,7 @@ impl Report {
             help: Some(help.into()),
             is_secret: false,
         };
-        Self { source: Source::new(name, ""), diagnostics: vec![fault] }
+        Self { source: Source::new(name, ""), diagnostics: vec![fault], is_failure: true }
     }
 
     /// The faults.
@@ -101,7 +106,7 @@ impl Report {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let text = self.concealed_text();
         let mut out = String::new();
-        for diagnostic in &self.diagnostics {
+        for diagnostic in self.diagnostics.iter().take(MAX_SHOWN) {
             let mut group = Group::with_title(Level::ERROR.primary_title(diagnostic.message.as_str()));
             if !diagnostic.marks.is_empty() {
                 let mut snippet = Snippet::source(text.as_str()).path(self.source.name.as_str());
@@ -118,9 +123,14 @@ impl Report {
             out.push_str(&renderer.render(&[group]));
             out.push_str("\n\n");
         }
+        if self.is_failure {
+            return out;
+        }
         let count = self.diagnostics.len();
         let errors = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
-        out.push_str(&format!("{}: {errors}; nothing was written\n", one_line(&self.source.name)));
+        let shown =
+            if count > MAX_SHOWN { format!(", the first {MAX_SHOWN} of them above") } else { String::new() };
+        out.push_str(&format!("{}: {errors}{shown}; nothing was written\n", one_line(&self.source.name)));
         out
     }
 

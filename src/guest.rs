@@ -37,6 +37,7 @@ pub fn user_data(plan: &Plan, role: Role) -> String {
         "runcmd" => list![
             "systemctl daemon-reload",
             "systemctl enable virtwork-setup.service virtwork-refresh.service",
+            "sync",
             "systemctl start --no-block virtwork-setup.service",
         ],
     };

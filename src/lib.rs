@@ -1,8 +1,9 @@
 //! An offline generator of PostgreSQL streaming-replication labs for KubeVirt.
 //!
 //! Text becomes a [`config::Config`] (what was typed, with places), then a [`Plan`] (what it means: every default
-//! and cross-check), then a [`Bundle`] (the documents, in order, rendered while they are read). Nothing here reads
-//! a file, a clock, the environment or a source of randomness: same config and passwords in, same bytes out.
+//! and cross-check), then a [`Bundle`] (the documents, in order, rendered while they are read). Nothing but [`sink`]
+//! touches files, and nothing at all the clock, the environment or randomness: same config and passwords in, same
+//! bytes out.
 
 #[macro_use]
 pub mod yaml;
@@ -27,10 +28,10 @@ pub use source::Source;
 
 /// Turns a config into the bundle.
 ///
-/// `passwords` are those of the secrets file; a bundle that relies on an existing Secret does not use them.
+/// `passwords` are those of the secrets file; a bundle that relies on an existing Secret does not need them.
 ///
 /// # Errors
-/// Every fault of the config, with place and remedy.
+/// Every fault of the config, with place and remedy; missing passwords.
 pub fn generate(config: &Source, passwords: Option<&Passwords>) -> Result<Bundle, Report> {
     Bundle::new(Plan::new(config)?, passwords)
 }

@@ -1,5 +1,5 @@
 //! `gen`: arguments, files in, the pure core, files out, exit status.
-#![allow(clippy::disallowed_methods, clippy::exit)]
+#![allow(clippy::disallowed_methods)]
 
 mod cli;
 
@@ -49,19 +49,37 @@ fn run(cli: &Cli) -> Result<ExitCode, Report> {
         (Some(directory), true) => check(&Comparison::new(&bundle, directory)?, directory),
         (Some(directory), false) => {
             let comparison = Comparison::new(&bundle, directory)?;
-            let password_files: Vec<_> = comparison.password_files().collect();
+            let mut notes: Vec<_> = comparison.password_files().map(|path| password_note(&path)).collect();
+            notes.extend(comparison.changed_disks().map(|path| disk_note(&path)));
+            notes.extend(
+                comparison
+                    .stale_files()
+                    .map(|path| format!("removed `{}`, no longer part of the bundle", shown(&path))),
+            );
             let staged = comparison.stage()?;
             secrets.save()?;
-            for path in password_files {
-                say(&format!(
-                    "note: `{}` holds the passwords in clear; keep it out of Git, or use `credentials.existing-secret`\n",
-                    shown(&path)
-                ));
-            }
             staged.commit()?;
+            for note in notes {
+                say(&format!("note: {note}\n"));
+            }
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn password_note(path: &Path) -> String {
+    format!(
+        "`{}` holds the passwords in clear; keep it out of Git, or use `credentials.existing-secret`",
+        shown(path)
+    )
+}
+
+fn disk_note(path: &Path) -> String {
+    format!(
+        "`{}` changed: a cluster that has this DataVolume refuses it; keep its size in `data-disk-size` or \
+         `wal-disk-size`, and grow the PVC",
+        shown(path)
+    )
 }
 
 fn check(comparison: &Comparison, directory: &Path) -> Result<ExitCode, Report> {
@@ -69,6 +87,9 @@ fn check(comparison: &Comparison, directory: &Path) -> Result<ExitCode, Report> 
         return Ok(ExitCode::SUCCESS);
     }
     to_stdout(|out| comparison.diff(out))?;
+    for path in comparison.changed_disks() {
+        say(&format!("note: {}\n", disk_note(&path)));
+    }
     let directory = shown(directory);
     say(&format!("{directory} is out of date: {}; run `gen -o {directory}`\n", comparison.summary()));
     Ok(ExitCode::from(1))
@@ -157,7 +178,9 @@ impl Secrets {
         let none = Self { passwords: None, addition: None };
         let CredentialsPlan::File(file) = &plan.credentials else { return Ok(none) };
         if cli.check && cli.output.is_none() {
-            return Ok(none);
+            // nothing is written, so nobody needs to know them
+            let any = Passwords { replication: "-".to_owned(), client: "-".to_owned() };
+            return Ok(Self { passwords: Some(any), addition: None });
         }
         let path = directory.join(file);
         let name = shown(&path);
@@ -178,7 +201,7 @@ impl Secrets {
                 "bring the secrets file that the directory was written with; --check adds nothing",
             ));
         }
-        let completed = secrets.completed(draw_password);
+        let completed = secrets.completed(draw_password)?;
         let passwords =
             SecretsFile::read(&Source::new(&name, &completed)).ok().and_then(|file| file.passwords());
         if passwords.is_none() {
@@ -211,13 +234,16 @@ impl Secrets {
 }
 
 /// 160 random bits as text that needs no quoting anywhere.
-fn draw_password() -> String {
+fn draw_password() -> Result<String, Report> {
     let mut bytes = [0; 20];
-    if let Err(error) = getrandom::fill(&mut bytes) {
-        say(&format!("error: the operating system gives no random bytes: {error}\n"));
-        std::process::exit(2);
-    }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Report::failure(
+            "<random>",
+            format!("the operating system gives no random bytes: {error}"),
+            "write the passwords yourself",
+        )
+    })?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn has_color(when: Color) -> bool {

@@ -14,18 +14,26 @@ use crate::plan::Plan;
 use crate::yaml::Yaml;
 use std::collections::BTreeMap;
 
-/// `metadata` of an object. Annotations of the user override those of the object.
-fn metadata(plan: &Plan, name: &str, role: Option<Role>, annotations: &[(&str, &str)]) -> Yaml {
-    let users = plan.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let merged: BTreeMap<&str, &str> = annotations.iter().copied().chain(users).collect();
+/// `metadata` of an object. The user's annotations override ours, and those for this kind of object all others.
+fn metadata(plan: &Plan, name: &str, role: Option<Role>, annotations: Annotations) -> Yaml {
+    let layers = [annotations.ours, &plan.annotations, annotations.of_kind];
+    let merged: BTreeMap<&str, &str> =
+        layers.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let annotated = !merged.is_empty();
     let merged = merged.into_iter().map(|(key, value)| (key.to_owned().into(), value.to_owned().into()));
-    let annotated = !annotations.is_empty() || !plan.annotations.is_empty();
     map! {
         "name" => name.to_owned(),
         "namespace" => plan.namespace.clone(),
         "labels" => labels(plan, role),
         "annotations" => annotated.then(|| Yaml::entries(merged)),
     }
+}
+
+/// Annotations of an object beside those of the config's `annotations`.
+#[derive(Default)]
+struct Annotations<'a> {
+    ours: &'a [(String, String)],
+    of_kind: &'a [(String, String)],
 }
 
 /// The labels of every object, of the VMs' pods and of their disks.

@@ -4,6 +4,8 @@
 //! plain scalar means is decided by YAML 1.2's core schema, so `no` and `on` are text.
 
 use crate::diagnostic::{Diagnostic, Problems, Span};
+use std::collections::BTreeMap;
+
 use saphyr_parser::{Event, Parser, ScalarStyle, Span as EventSpan};
 
 /// A value and its place in the source.
@@ -201,6 +203,7 @@ impl<'a> Reader<'a, '_> {
 
     fn mapping(&mut self, span: Span, depth: usize) -> Result<Node, Fault> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut places = BTreeMap::new();
         loop {
             let (event, key_span) = self.next()?;
             if event == Event::MappingEnd {
@@ -218,13 +221,14 @@ impl<'a> Reader<'a, '_> {
             };
             let (event, value_span) = self.next()?;
             let value = self.node(event, value_span, depth + 1)?;
-            if let Some((first, _)) = entries.iter().find(|(k, _)| k.text == key.text) {
+            if let Some(first) = places.get(&key.text) {
                 self.problems.push(
                     Diagnostic::new(key.span, format!("duplicate key `{}`", key.text.escape_debug()))
-                        .mark(first.span.clone(), "first given here")
+                        .mark(Span::clone(first), "first given here")
                         .help("remove one of the two"),
                 );
             } else {
+                places.insert(key.text.clone(), key.span.clone());
                 entries.push((key, value));
             }
         }

@@ -5,15 +5,16 @@ mod sizing;
 mod vm;
 
 pub use guest::{Family, GuestPlan, RootPlan};
-pub use vm::{Compute, DiskPlan, TolerationPlan, VmPlan};
+pub use vm::{Compute, TolerationPlan, VmPlan};
 
 use crate::config::Config;
-use crate::config::fields::{Entries, Field, Involved};
+use crate::config::fields::{Entries, Field, Involved, Spanned};
 use crate::diagnostic::{Diagnostic, Problems, Report};
 use crate::names::{MAX_NAME, Names, Role};
 use crate::source::Source;
 use crate::value::{
-    AnnotationKey, Cidr, IpFamilyPolicy, LabName, LabelKey, LabelValue, ParameterValue, PgSize, Protocol,
+    AnnotationKey, Cidr, FromText, IpFamilyPolicy, LabName, LabelKey, LabelValue, ParameterValue, PgSize,
+    Protocol, SecretKey,
 };
 
 /// A lab with every value decided.
@@ -85,7 +86,7 @@ pub struct PostgresqlPlan {
     pub max_slot_wal_keep_size: PgSize,
     /// WAL senders and replication slots.
     pub max_wal_senders: u32,
-    /// Connections, unless the user's parameters say otherwise.
+    /// Connections.
     pub max_connections: u32,
     /// The user's other settings, in the order of the config.
     pub parameters: Vec<(String, String)>,
@@ -122,7 +123,23 @@ impl CredentialsPlan {
     }
 }
 
+impl PostgresqlPlan {
+    /// A size among the user's settings; a number without unit is megabytes, as for `max_wal_size`.
+    fn size(&self, parameter: &str) -> Option<PgSize> {
+        let (_, text) = self.parameters.iter().find(|(name, _)| name == parameter)?;
+        PgSize::from_text(text).or_else(|_| PgSize::from_text(&format!("{text}MB"))).ok()
+    }
+}
+
 impl Plan {
+    /// The VMs of a role.
+    pub fn vm(&self, role: Role) -> &VmPlan {
+        match role {
+            Role::Primary => &self.primary,
+            Role::Replica => &self.replica,
+        }
+    }
+
     /// Decides everything the config leaves open and checks what its keys mean together.
     ///
     /// # Errors
@@ -135,29 +152,34 @@ impl Plan {
 
     fn of(config: &Config, source: &Source, problems: &mut Problems) -> Self {
         let mut notes = Vec::new();
+        let replica_count = config.replica_count.or(DEFAULT_REPLICA_COUNT);
         let names = names(config, problems);
         let labels = labels(&config.labels, problems);
         let annotations = annotations(&config.annotations, problems);
         let pgbench = pgbench(config, problems, &mut notes);
         let postgresql = postgresql(config, pgbench.clients, problems);
-        let needs = vm::DiskNeeds::new(config, &pgbench, &postgresql);
+        let needs = vm::Needs::new(config, &pgbench, &postgresql);
         let guest = guest::plan(config, problems, &mut notes);
         let credentials = credentials(config, &names, problems);
         let service = config.service.or_default();
+        // without replicas, what their section asks for may stay until there are some
+        let mut ignored = Problems::default();
+        let replica_problems = if replica_count == 0 { &mut ignored } else { &mut *problems };
+        let replica = vm::plan(&config.replica, config, &needs, replica_problems);
         Self {
             origin: source.origin(),
             namespace: config.namespace.get().map(ToString::to_string),
             labels,
             annotations,
-            replica_count: config.replica_count.or(DEFAULT_REPLICA_COUNT),
-            primary: vm::plan(Role::Primary, config, &needs, problems),
-            replica: vm::plan(Role::Replica, config, &needs, problems),
+            replica_count,
+            primary: vm::plan(&config.primary, config, &needs, problems),
+            replica,
             pgbench,
             postgresql,
             guest,
             service_annotations: self::annotations(&service.annotations, problems),
             ip_family_policy: service.ip_family_policy.get().copied(),
-            network_policy: network_policy(config),
+            network_policy: network_policy(config, problems),
             kustomization: config.kustomization.or(false),
             credentials,
             names,
@@ -303,12 +325,11 @@ fn pgbench(config: &Config, problems: &mut Problems, notes: &mut Vec<String>) ->
 }
 
 /// Settings that `postgresql.parameters` may not hold, with the reason or the key that sets them.
-const MANAGED: [(&str, &str); 35] = [
+const MANAGED: &[(&str, &str)] = &[
     ("wal_keep_size", "it is `wal-keep-size` at the top level of the config"),
     ("max_slot_wal_keep_size", "it is `postgresql.max-slot-wal-keep-size`"),
     ("max_wal_senders", "gen derives it from `replica-count`"),
     ("max_replication_slots", "gen derives it from `replica-count`"),
-    ("wal_level", "replicas need `replica`"),
     ("hot_standby", "it is `on`, so that replicas answer queries"),
     ("listen_addresses", "it is `*`; the NetworkPolicy says who may connect"),
     ("port", "Services, probes and SELinux expect 5432"),
@@ -342,6 +363,24 @@ const MANAGED: [(&str, &str); 35] = [
     ("server_version", "it is read-only"),
     ("server_version_num", "it is read-only"),
     ("in_hot_standby", "it is read-only"),
+    ("recovery_target", "it would stop each standby"),
+    ("recovery_target_time", "it would stop each standby"),
+    ("recovery_target_xid", "it would stop each standby"),
+    ("recovery_target_lsn", "it would stop each standby"),
+    ("recovery_target_name", "it would stop each standby"),
+    ("recovery_target_timeline", "standbys follow the latest"),
+    ("recovery_target_action", "standbys follow without end"),
+    ("recovery_target_inclusive", "standbys follow without end"),
+    ("promote_trigger_file", "`pg_ctl promote` promotes a standby"),
+    ("default_transaction_read_only", "the load writes"),
+    ("superuser_reserved_connections", "the connections are counted with its default"),
+    ("reserved_connections", "the connections are counted with its default"),
+    ("data_directory_mode", "it is read-only"),
+    ("lc_collate", "it is read-only; databases are C.UTF-8"),
+    ("lc_ctype", "it is read-only; databases are C.UTF-8"),
+    ("integer_datetimes", "it is read-only"),
+    ("max_identifier_length", "it is read-only"),
+    ("shared_memory_size", "it is read-only; set `shared_buffers`"),
 ];
 
 /// Connections beside pgbench's: superuser slots, the guest's own checks, people and monitoring.
@@ -364,8 +403,10 @@ fn postgresql(config: &Config, clients: u32, problems: &mut Problems) -> Postgre
         );
     }
     let replicas = config.replica_count.or(DEFAULT_REPLICA_COUNT);
-    let max_connections = (clients + SPARE_CONNECTIONS).max(100);
     let parameters = section.parameters.or_default().0;
+    let set = parameters.iter().find(|(name, _)| name.value.as_str() == "max_connections");
+    let set = set.and_then(|(_, value)| value.value.0.parse().ok());
+    let max_connections = set.unwrap_or((clients + SPARE_CONNECTIONS).max(100));
     for (name, value) in &parameters {
         let parameter = name.value.as_str();
         if let Some((_, reason)) = MANAGED.iter().find(|(managed, _)| *managed == parameter) {
@@ -375,6 +416,28 @@ fn postgresql(config: &Config, clients: u32, problems: &mut Problems) -> Postgre
                     format!("`{parameter}` is not for `postgresql.parameters`"),
                 )
                 .help(format!("remove it: {reason}")),
+            );
+        }
+        let archives = |name: &str| matches!(name, "archive_command" | "archive_library");
+        if parameter == "archive_mode"
+            && matches!(value.value.0.as_str(), "on" | "always")
+            && !parameters.iter().any(|(name, _)| archives(name.value.as_str()))
+        {
+            problems.push(
+                Diagnostic::new(
+                    name.span.clone(),
+                    "`archive_mode` without an `archive_command` fills the disk with WAL",
+                )
+                .help("add `archive_command`, or leave `archive_mode` out"),
+            );
+        }
+        if parameter == "wal_level" && !matches!(value.value.0.as_str(), "replica" | "logical") {
+            problems.push(
+                Diagnostic::new(
+                    value.span.clone(),
+                    format!("replicas cannot follow with `wal_level` {}", value.value.0),
+                )
+                .help("write `logical`, or leave it out for `replica`"),
             );
         }
         if parameter == "max_connections" {
@@ -392,17 +455,16 @@ fn postgresql(config: &Config, clients: u32, problems: &mut Problems) -> Postgre
 }
 
 fn max_connections_fault(
-    value: &crate::config::fields::Spanned<ParameterValue>,
+    value: &Spanned<ParameterValue>,
     clients: u32,
     config: &Config,
     problems: &mut Problems,
 ) {
     let least = clients + SPARE_CONNECTIONS;
-    let given = Field::Given(value.clone());
     if !value.value.0.parse::<u32>().is_ok_and(|connections| (least..=262_143).contains(&connections)) {
         let clients_field = config.pgbench.or_default().clients;
         let keys: [(&dyn Involved, &str); 2] =
-            [(&given, "too few, or not a number"), (&clients_field, "the load's connections")];
+            [(value, "too few, or not a number"), (&clients_field, "the load's connections")];
         problems.contradiction(
             &keys,
             format!("`max_connections` must leave room for {clients} pgbench clients"),
@@ -411,8 +473,16 @@ fn max_connections_fault(
     }
 }
 
-fn network_policy(config: &Config) -> Option<Vec<Cidr>> {
-    let clients = config.postgresql.or_default().allowed_clients.or_default();
+fn network_policy(config: &Config, problems: &mut Problems) -> Option<Vec<Cidr>> {
+    let field = config.postgresql.or_default().allowed_clients;
+    let clients = field.or_default();
+    if !config.network_policy.or(true) && !clients.is_empty() {
+        problems.contradiction(
+            &[(&field, "nothing enforces this list"), (&config.network_policy, "without a policy")],
+            "`allowed-clients` is part of the NetworkPolicy",
+            "remove `allowed-clients`, or `network-policy: false`",
+        );
+    }
     config.network_policy.or(true).then(|| clients.into_iter().map(|cidr| cidr.value).collect())
 }
 
@@ -451,9 +521,8 @@ fn credentials(config: &Config, names: &Names, problems: &mut Problems) -> Crede
             "give the Secret of the passwords another name",
         );
     }
-    let key = |field: &Field<crate::value::SecretKey>, default: &str| {
-        field.get().map_or(default.to_owned(), ToString::to_string)
-    };
+    let key =
+        |field: &Field<SecretKey>, default: &str| field.get().map_or(default.to_owned(), ToString::to_string);
     CredentialsPlan::ExistingSecret {
         name,
         replication_key: key(&secret.replication_key, REPLICATION_KEY),

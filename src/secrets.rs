@@ -87,7 +87,10 @@ impl SecretsFile {
     }
 
     /// The text with each missing password added from `draw`; what is there stays as it is.
-    pub fn completed(&self, mut draw: impl FnMut() -> String) -> String {
+    ///
+    /// # Errors
+    /// Those of `draw`.
+    pub fn completed<E>(&self, mut draw: impl FnMut() -> Result<String, E>) -> Result<String, E> {
         let mut text = self.text.clone();
         if text.is_empty() {
             text.push_str("# Passwords of the lab, added by virtwork-gen. Keep this file out of Git.\n");
@@ -95,9 +98,9 @@ impl SecretsFile {
             text.push('\n');
         }
         for key in self.missing() {
-            Yaml::entries([(key.into(), Yaml::from(draw()))]).write(&mut text);
+            Yaml::entries([(key.into(), Yaml::from(draw()?))]).write(&mut text);
         }
-        text
+        Ok(text)
     }
 }
 

@@ -3,7 +3,7 @@
 //! The only module, beside `main`, that touches the file system.
 #![allow(clippy::disallowed_methods)]
 
-use crate::bundle::{Bundle, Document, HEADER};
+use crate::bundle::{Bundle, Document, HEADER, KINDS};
 use crate::diagnostic::Report;
 use crate::source::one_line;
 use similar::TextDiff;
@@ -89,7 +89,19 @@ impl<'b> Comparison<'b> {
         format!("{changed} changed, {missing} missing, {} stale", self.stale.len())
     }
 
-    /// Whether writing puts passwords into a file.
+    /// DataVolumes that are there with other bytes.
+    pub fn changed_disks(&self) -> impl Iterator<Item = PathBuf> {
+        let changed =
+            self.outdated.iter().filter(|(name, exists)| *exists && name.starts_with("datavolume-"));
+        changed.map(|(name, _)| self.directory.join(name))
+    }
+
+    /// Files that are no longer part of the bundle.
+    pub fn stale_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.stale.iter().map(|name| self.directory.join(name))
+    }
+
+    /// The files that hold passwords.
     pub fn password_files(&self) -> impl Iterator<Item = PathBuf> {
         let documents = self.bundle.files().filter(|document| document.holds_passwords);
         documents.map(|document| self.directory.join(document.file_name()))
@@ -259,15 +271,24 @@ fn stale_files(directory: &Path, names: &BTreeSet<String>) -> Result<Vec<String>
     let mut stale = Vec::new();
     for entry in entries.flatten() {
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if name.ends_with(".yaml")
+        // a stream that was redirected into the directory has our header, too, but not such a name
+        if is_name_of_ours(&name)
             && !names.contains(&name)
-            && matches!(existing(&entry.path())?, Some(Existing::Ours(_)))
+            && matches!(existing(&entry.path()), Ok(Some(Existing::Ours(_))))
         {
             stale.push(name);
         }
     }
     stale.sort();
     Ok(stale)
+}
+
+fn is_name_of_ours(name: &str) -> bool {
+    let Some(stem) = name.strip_suffix(".yaml") else { return false };
+    stem == "kustomization"
+        || stem
+            .split_once('-')
+            .is_some_and(|(kind, _)| KINDS.iter().any(|ours| ours.to_ascii_lowercase() == kind))
 }
 
 /// Removes what an interrupted run left behind.

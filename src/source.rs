@@ -1,5 +1,7 @@
 //! A text and the name it is known by in messages.
 
+use crate::yaml::needs_escape;
+
 /// The text of a config or secrets file.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -33,11 +35,11 @@ impl Source {
     }
 }
 
-/// A text of the user for a message or a comment: control characters are escaped, so it stays on its line.
+/// A text of the user for a message or a comment: what breaks lines or hides itself is escaped.
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_debug()) } else { line.push(c) }
+        if needs_escape(c) { line.extend(c.escape_unicode()) } else { line.push(c) }
     }
     line
 }

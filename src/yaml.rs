@@ -246,7 +246,7 @@ fn is_reserved_word(text: &str) -> bool {
 
 /// Characters that one reader or another refuses or changes outside an escape: controls, the other line breaks
 /// of Unicode, the byte-order mark, non-characters, and formatting characters that hide what a review shows.
-fn needs_escape(c: char) -> bool {
+pub(crate) fn needs_escape(c: char) -> bool {
     match c {
         ' '..='~' => false,
         '\0'..='\x1f' | '\x7f'..='\u{9f}' => true,

@@ -462,7 +462,7 @@ proptest! {
     fn completing_a_secrets_file_keeps_what_is_there(comment in "[ -~]{0,20}", password in "[ -~]{1,20}") {
         let text = format!("# {comment}\nclient-password: {}\n", quoted(&password));
         let file = SecretsFile::read(&Source::new("s", &text)).unwrap();
-        let completed = file.completed(|| "123e4567".to_owned());
+        let completed = file.completed(|| Ok::<_, Report>("123e4567".to_owned())).unwrap();
         prop_assert!(completed.starts_with(&text));
         let passwords = SecretsFile::read(&Source::new("s", completed)).unwrap().passwords().unwrap();
         prop_assert_eq!((passwords.client, passwords.replication), (password, "123e4567".to_owned()));

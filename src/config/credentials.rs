@@ -1,9 +1,9 @@
 //! `credentials:` where the two passwords come from.
 
-use super::fields::{Field, Fields, Spanned, Value};
+use super::fields::{Field, Fields, Value, short_form};
 use super::section;
 use crate::diagnostic::Problems;
-use crate::node::{Node, NodeValue};
+use crate::node::Node;
 use crate::value::{ObjectName, SecretKey};
 
 /// The keys of `credentials`.
@@ -33,12 +33,8 @@ pub struct ExistingSecret {
 
 impl Value for ExistingSecret {
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        if !matches!(node.value, NodeValue::Map(_)) {
-            let value = ObjectName::read(node, problems)?;
-            return Some(Self {
-                name: Field::Given(Spanned { value, span: node.span.clone() }),
-                ..Self::default()
-            });
+        if let Some(name) = short_form(node, problems) {
+            return name.map(|name| Self { name, ..Self::default() });
         }
         let mut fields = Fields::of(node, problems)?;
         let secret = Self {

@@ -83,6 +83,12 @@ impl<T> Involved for Field<T> {
     }
 }
 
+impl<T> Involved for Spanned<T> {
+    fn place(&self) -> Result<Option<Span>, AlreadyReported> {
+        Ok(Some(self.span.clone()))
+    }
+}
+
 impl Problems {
     /// Reports a contradiction between keys at the place of each; silent where one of them was reported already.
     pub fn contradiction(
@@ -330,6 +336,16 @@ impl<T: Value> Value for Vec<Spanned<T>> {
             .collect();
         (read.len() == items.len()).then_some(read)
     }
+}
+
+/// A section that may be written as nothing but its name: `Some` when it is not a mapping, with the name inside when
+/// that could be read.
+pub fn short_form<T: Value>(node: &Node, problems: &mut Problems) -> Option<Option<Field<T>>> {
+    if matches!(node.value, NodeValue::Map(_)) {
+        return None;
+    }
+    let name = T::read(node, problems);
+    Some(name.map(|value| Field::Given(Spanned { value, span: node.span.clone() })))
 }
 
 /// A mapping whose keys the user chooses, in the order of the text.

@@ -1,6 +1,6 @@
 //! `guest:` the operating system in the VMs.
 
-use super::fields::{Field, Fields, Spanned, Value};
+use super::fields::{Field, Fields, Spanned, Value, short_form};
 use super::section;
 use crate::diagnostic::Problems;
 use crate::node::Node;
@@ -47,7 +47,7 @@ section!(Guest, |fields| Self {
     ssh: fields.value("ssh"),
 });
 
-/// `guest.data-source`: a boot source of the cluster.
+/// `guest.data-source`: a boot source of the cluster; a name, or `{name, namespace}`.
 #[derive(Debug, Clone, Default)]
 pub struct DataSource {
     /// Name of the DataSource.
@@ -56,7 +56,17 @@ pub struct DataSource {
     pub namespace: Field<Namespace>,
 }
 
-section!(DataSource, |fields| Self { name: fields.value("name"), namespace: fields.value("namespace") });
+impl Value for DataSource {
+    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
+        if let Some(name) = short_form(node, problems) {
+            return name.map(|name| Self { name, namespace: Field::Absent });
+        }
+        let mut fields = Fields::of(node, problems)?;
+        let source = Self { name: fields.value("name"), namespace: fields.value("namespace") };
+        fields.finish();
+        Some(source)
+    }
+}
 
 /// `guest.ssh`: access for people.
 #[derive(Debug, Clone, Default)]

@@ -1,9 +1,9 @@
 //! `vm:`, and `primary:` and `replica:` over it: the shape of the virtual machines.
 
-use super::fields::{Entries, Field, Fields, Spanned, Value};
+use super::fields::{Entries, Field, Fields, Spanned, Value, short_form};
 use super::section;
 use crate::diagnostic::Problems;
-use crate::node::{Node, NodeValue};
+use crate::node::Node;
 use crate::value::{
     AccessMode, AntiAffinity, InstancetypeKind, IoThreadsPolicy, LabelKey, LabelValue, ObjectName,
     PreferenceKind, Quantity, RunStrategy, TaintEffect, TolerationOperator, VolumeMode,
@@ -121,12 +121,8 @@ pub struct Matcher<Kind> {
 
 impl<Kind: Value> Value for Matcher<Kind> {
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        if !matches!(node.value, NodeValue::Map(_)) {
-            let value = ObjectName::read(node, problems)?;
-            return Some(Self {
-                name: Field::Given(Spanned { value, span: node.span.clone() }),
-                kind: Field::Absent,
-            });
+        if let Some(name) = short_form(node, problems) {
+            return name.map(|name| Self { name, kind: Field::Absent });
         }
         let mut fields = Fields::of(node, problems)?;
         let matcher = Self { name: fields.value("name"), kind: fields.value("kind") };

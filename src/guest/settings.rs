@@ -7,10 +7,7 @@ use std::fmt::Write;
 /// `/etc/virtwork/lab.env`: every value that a script uses, as shell assignments. It holds no secret.
 pub fn lab_env(plan: &Plan, role: Role) -> String {
     let pgbench = &plan.pgbench;
-    let vm = match role {
-        Role::Primary => &plan.primary,
-        Role::Replica => &plan.replica,
-    };
+    let vm = plan.vm(role);
     let (replication_key, client_key) = plan.credentials.keys();
     let mut file = ShellFile::default();
     file.comment("Values of the lab, read by every script.");

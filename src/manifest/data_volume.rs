@@ -1,6 +1,6 @@
 //! DataVolumes: the database disks, which outlive their VMs.
 
-use super::metadata;
+use super::{Annotations, metadata};
 use crate::bundle::Document;
 use crate::names::Role;
 use crate::plan::{Plan, VmPlan};
@@ -9,33 +9,28 @@ use crate::yaml::Yaml;
 
 /// The data disk of a VM, and its WAL disk where it has one.
 pub fn disks(plan: &Plan, role: Role, index: u32) -> impl Iterator<Item = Document> + use<'_> {
-    let vm = vm_plan(plan, role);
-    let data = ("data", &vm.data_disk.size);
-    let wal = vm.wal_disk.as_ref().map(|disk| ("wal", &disk.size));
+    let vm = plan.vm(role);
+    let data = ("data", &vm.data_disk);
+    let wal = vm.wal_disk.as_ref().map(|size| ("wal", size));
     std::iter::once(data).chain(wal).map(move |(disk, size)| {
         let name = format!("{}-{disk}", plan.names.vm(role, index));
         blank(plan, vm, role, name, size)
     })
 }
 
-fn vm_plan(plan: &Plan, role: Role) -> &VmPlan {
-    match role {
-        Role::Primary => &plan.primary,
-        Role::Replica => &plan.replica,
-    }
-}
-
 fn blank(plan: &Plan, vm: &VmPlan, role: Role, name: String, size: &Quantity) -> Document {
-    let annotations = [
+    let ours = [
         // Argo CD must neither prune nor delete a disk with data
         ("argocd.argoproj.io/sync-options", "Prune=false,Delete=false"),
         // CDI before 1.58 may delete a finished DataVolume, which GitOps tools then make again and again
         ("cdi.kubevirt.io/storage.deleteAfterCompletion", "false"),
-    ];
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let annotations = Annotations { ours: &ours, ..Annotations::default() };
     let tree = map! {
         "apiVersion" => "cdi.kubevirt.io/v1beta1",
         "kind" => "DataVolume",
-        "metadata" => metadata(plan, &name, Some(role), &annotations),
+        "metadata" => metadata(plan, &name, Some(role), annotations),
         "spec" => map! {
             "source" => map! { "blank" => map! {} },
             "storage" => storage(vm, size),

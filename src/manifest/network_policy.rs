@@ -1,6 +1,6 @@
 //! NetworkPolicy: who may reach the databases.
 
-use super::{metadata, selector};
+use super::{Annotations, metadata, selector};
 use crate::bundle::Document;
 use crate::names::POSTGRESQL_PORT;
 use crate::plan::Plan;
@@ -16,7 +16,7 @@ pub fn database(plan: &Plan, allowed_clients: &[Cidr]) -> Document {
     let tree = map! {
         "apiVersion" => "networking.k8s.io/v1",
         "kind" => "NetworkPolicy",
-        "metadata" => metadata(plan, &name, None, &[]),
+        "metadata" => metadata(plan, &name, None, Annotations::default()),
         "spec" => map! {
             "podSelector" => map! { "matchLabels" => selector(plan, None) },
             "policyTypes" => list!["Ingress"],

@@ -1,6 +1,6 @@
 //! Secrets: the passwords, and the user-data of each role.
 
-use super::metadata;
+use super::{Annotations, metadata};
 use crate::bundle::Document;
 use crate::guest;
 use crate::names::Role;
@@ -15,7 +15,7 @@ pub fn credentials(plan: &Plan, passwords: &Passwords) -> Document {
     let tree = map! {
         "apiVersion" => "v1",
         "kind" => "Secret",
-        "metadata" => metadata(plan, &name, None, &[]),
+        "metadata" => metadata(plan, &name, None, Annotations::default()),
         "data" => map! {
             REPLICATION_KEY => STANDARD.encode(&passwords.replication),
             CLIENT_KEY => STANDARD.encode(&passwords.client),
@@ -31,7 +31,7 @@ pub fn cloudinit(plan: &Plan, role: Role, user_data: &str) -> Document {
     let tree = map! {
         "apiVersion" => "v1",
         "kind" => "Secret",
-        "metadata" => metadata(plan, &name, None, &[]),
+        "metadata" => metadata(plan, &name, None, Annotations::default()),
         "stringData" => map! {
             "userdata" => user_data.to_owned(),
             "networkdata" => guest::network_data(plan),

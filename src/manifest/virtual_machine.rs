@@ -1,6 +1,6 @@
 //! VirtualMachine: one node of the lab.
 
-use super::{data_volume, labels, metadata, selector, strings};
+use super::{Annotations, data_volume, labels, metadata, selector, strings};
 use crate::bundle::Document;
 use crate::guest;
 use crate::names::{POSTGRESQL_PORT, Role};
@@ -18,10 +18,7 @@ const TERMINATION_GRACE_PERIOD_SECONDS: u32 = 300;
 /// The VM of the given role and number.
 pub fn vm(plan: &Plan, role: Role, index: u32) -> Document {
     let name = plan.names.vm(role, index);
-    let vm = match role {
-        Role::Primary => &plan.primary,
-        Role::Replica => &plan.replica,
-    };
+    let vm = plan.vm(role);
     let instancetype = match &vm.compute {
         Compute::Instancetype(kind, name) => Some(map! { "kind" => *kind, "name" => name.clone() }),
         Compute::Explicit { .. } => None,
@@ -31,7 +28,7 @@ pub fn vm(plan: &Plan, role: Role, index: u32) -> Document {
     let tree = map! {
         "apiVersion" => "kubevirt.io/v1",
         "kind" => "VirtualMachine",
-        "metadata" => metadata(plan, &name, Some(role), &[]),
+        "metadata" => metadata(plan, &name, Some(role), Annotations::default()),
         "spec" => map! {
             "runStrategy" => vm.run_strategy,
             "instancetype" => instancetype,

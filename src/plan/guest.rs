@@ -1,6 +1,7 @@
 //! The operating system in the VMs.
 
 use crate::config::Config;
+use crate::config::fields::{Involved, Spanned};
 use crate::config::guest::Guest;
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::value::{FromText, ImageReference, Os, Packages, Quantity, RootDisk, one_of};
@@ -85,6 +86,9 @@ impl Family {
 pub(super) fn plan(config: &Config, problems: &mut Problems, notes: &mut Vec<String>) -> GuestPlan {
     let guest = config.guest.or_default();
     let os = os(&guest, problems);
+    if let Some(image) = guest.image.spanned() {
+        check_release(image, os, problems);
+    }
     let family = Family::of(os);
     let preinstalled = guest.packages.get() == Some(&Packages::Preinstalled);
     if preinstalled {
@@ -171,11 +175,35 @@ fn os(guest: &Guest, problems: &mut Problems) -> Os {
     })
 }
 
-/// The system that the last part of an image's path begins with: `…/fedora:42`, `…/rhel-guest-image`.
+/// The system that an image is named after: `…/fedora:42`, and Red Hat's `…/rhel9/rhel-guest-image`.
+/// Not by prefix: `fedora-coreos` is no Fedora with cloud-init and packages.
 fn infer_os(image: &str) -> Option<Os> {
     let repository = image.split('@').next().unwrap_or(image);
     let last = repository.rsplit('/').next().unwrap_or(repository);
-    Os::ALL.into_iter().find(|os| last.starts_with(os.as_str()))
+    match last.split(':').next().unwrap_or(last) {
+        "rhel-guest-image" => Some(Os::Rhel),
+        name => Os::from_text(name).ok(),
+    }
+}
+
+/// Releases whose PostgreSQL is older than 13 or whose systemd is older than 244, by the tags of their images.
+const TOO_OLD: [(Os, &[&str]); 5] = [
+    (Os::CentosStream, &["8"]),
+    (Os::Rhel, &["7", "8"]),
+    (Os::Almalinux, &["8"]),
+    (Os::Debian, &["9", "10", "stretch", "buster"]),
+    (Os::Ubuntu, &["16.04", "18.04", "20.04", "xenial", "bionic", "focal"]),
+];
+
+fn check_release(image: &Spanned<ImageReference>, os: Os, problems: &mut Problems) {
+    let Some((_, tag)) = image.value.as_str().rsplit_once(':') else { return };
+    let release = tag.split('-').next().unwrap_or(tag);
+    let release = if os == Os::Ubuntu { release } else { release.split('.').next().unwrap_or(release) };
+    if TOO_OLD.iter().any(|(old, releases)| *old == os && releases.contains(&release)) {
+        problems.push(Diagnostic::new(image.span.clone(), format!("`{}` is too old", image.value)).help(
+            "choose a release with PostgreSQL 13 or newer: RHEL and its likes 9, Debian 11, Ubuntu 22.04",
+        ));
+    }
 }
 
 fn root(guest: &Guest, problems: &mut Problems) -> RootPlan {
@@ -255,5 +283,3 @@ fn ssh(guest: &Guest, problems: &mut Problems) -> (Option<String>, Vec<String>) 
     }
     (ssh.user.get().map(ToString::to_string), keys.into_iter().map(|key| key.value.to_string()).collect())
 }
-
-use crate::config::fields::Involved;

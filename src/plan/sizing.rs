@@ -1,29 +1,38 @@
-//! How large the database disks must be.
+//! How large disks and memory must be.
 
 use crate::value::{PgSize, Quantity};
 
 const GIB: u128 = 1 << 30;
 const MIB: u128 = 1 << 20;
 
-/// Bytes that a disk must hold at least.
-///
-/// Measured: a unit of scale is 15 MiB and grows by half under load; 2 GiB are two times `max_wal_size`; 1 GiB is
-/// left for the rest of the cluster; a tenth of the disk stays free for the file system.
+/// A tenth of a disk stays free for the file system.
 fn with_file_system(bytes: u128) -> u128 {
     (bytes * 10).div_ceil(9)
 }
 
+/// Measured: a unit of scale is 15 MiB and grows by half under load; 1 GiB is left for the rest of the cluster.
 fn tables(scale: u32) -> u128 {
     15 * MIB * u128::from(scale) * 3 / 2 + GIB
 }
 
-fn wal(retained: PgSize) -> u128 {
-    2 * GIB + retained.bytes()
+/// WAL of a running server: two checkpoints' worth, and what is kept for others.
+#[derive(Debug, Clone, Copy)]
+pub struct Wal {
+    /// `max_wal_size`.
+    pub max_wal_size: PgSize,
+    /// The larger of `wal_keep_size` and `max_slot_wal_keep_size`.
+    pub retained: PgSize,
+}
+
+impl Wal {
+    fn bytes(self) -> u128 {
+        2 * self.max_wal_size.bytes() + self.retained.bytes()
+    }
 }
 
 /// The least data disk that holds tables and WAL.
-pub fn data_and_wal(scale: u32, retained: PgSize) -> u128 {
-    with_file_system(tables(scale) + wal(retained))
+pub fn data_and_wal(scale: u32, wal: Wal) -> u128 {
+    with_file_system(tables(scale) + wal.bytes())
 }
 
 /// The least data disk where the WAL has a disk of its own.
@@ -32,8 +41,19 @@ pub fn data_only(scale: u32) -> u128 {
 }
 
 /// The least WAL disk.
-pub fn wal_only(retained: PgSize) -> u128 {
-    with_file_system(wal(retained))
+pub fn wal_only(wal: Wal) -> u128 {
+    with_file_system(wal.bytes())
+}
+
+/// With less the guest's package manager or PostgreSQL runs out of memory.
+pub const LEAST_MEMORY: u128 = GIB;
+
+/// The least memory of a guest: twice what the server shares, but no less than [`LEAST_MEMORY`].
+///
+/// Measured with `postgres -C shared_memory_size`: 53 KiB for each connection and WAL sender beside `shared_buffers`.
+pub fn memory(processes: u32, shared_buffers: PgSize) -> u128 {
+    let shared = u128::from(processes) * (53 << 10) + shared_buffers.bytes() + 16 * MIB;
+    (2 * shared).max(LEAST_MEMORY)
 }
 
 /// The need rounded up to a size people order: 10, 20, 50, 100, 200, 500Gi, 1, 2, 5Ti and so on.

@@ -1,14 +1,16 @@
 //! The virtual machine of a role.
 
-use super::{DEFAULT_REPLICA_COUNT, PgbenchPlan, PostgresqlPlan, sizing};
+use super::{PgbenchPlan, PostgresqlPlan, sizing};
 use crate::config::Config;
-use crate::config::fields::{Field, Involved, Spanned};
+use crate::config::fields::{Entries, Field, Involved, Spanned};
+use crate::config::pgbench::Pgbench;
+use crate::config::postgresql::Postgresql;
 use crate::config::vm::{Matcher, Toleration, Vm};
 use crate::diagnostic::{Diagnostic, Problems};
-use crate::names::Role;
 use crate::value::{
     AccessMode, AntiAffinity, FromText, InstancetypeKind, IoThreadsPolicy, LabelKey, LabelValue, ObjectName,
-    PreferenceKind, Quantity, RunStrategy, TaintEffect, TolerationOperator, VolumeMode,
+    ParameterName, ParameterValue, PgSize, PreferenceKind, Quantity, RunStrategy, TaintEffect,
+    TolerationOperator, VolumeMode,
 };
 
 /// The shape of the VMs of one role.
@@ -18,10 +20,10 @@ pub struct VmPlan {
     pub compute: Compute,
     /// Kind and name of a preference.
     pub preference: Option<(PreferenceKind, String)>,
-    /// The data disk.
-    pub data_disk: DiskPlan,
-    /// A disk of its own for the WAL.
-    pub wal_disk: Option<DiskPlan>,
+    /// Size of the data disk.
+    pub data_disk: Quantity,
+    /// Size of a disk of its own for the WAL.
+    pub wal_disk: Option<Quantity>,
     /// StorageClass of its disks; the cluster's default when absent.
     pub storage_class: Option<String>,
     /// Access modes of its disks; the storage profile's when absent.
@@ -60,13 +62,6 @@ pub enum Compute {
     Instancetype(InstancetypeKind, String),
 }
 
-/// A database disk.
-#[derive(Debug)]
-pub struct DiskPlan {
-    /// Its size.
-    pub size: Quantity,
-}
-
 /// A toleration with its keys checked against each other.
 #[derive(Debug)]
 pub struct TolerationPlan {
@@ -82,90 +77,121 @@ pub struct TolerationPlan {
     pub toleration_seconds: Option<u32>,
 }
 
-/// What the tables and the retained WAL need, with the keys that say so.
-pub(super) struct DiskNeeds<'c> {
+/// What tables, WAL and connections need, with the keys that say so.
+pub(super) struct Needs<'c> {
     config: &'c Config,
-    max_slot_wal_keep_size: Field<crate::value::PgSize>,
+    postgresql: Postgresql,
+    pgbench: Pgbench,
+    /// `postgresql.parameters`, where one of them takes part.
+    settings: Field<Entries<ParameterName, ParameterValue>>,
     data_and_wal: u128,
     data_only: u128,
     wal_only: u128,
+    memory: u128,
 }
 
-impl<'c> DiskNeeds<'c> {
+impl<'c> Needs<'c> {
     pub(super) fn new(config: &'c Config, pgbench: &PgbenchPlan, postgresql: &PostgresqlPlan) -> Self {
-        let retained = postgresql.max_slot_wal_keep_size.max(postgresql.wal_keep_size);
+        let wal = sizing::Wal {
+            // PostgreSQL's own default is 1GB
+            max_wal_size: postgresql.size("max_wal_size").unwrap_or(PgSize::mib(0)).max(PgSize::mib(1024)),
+            retained: postgresql.max_slot_wal_keep_size.max(postgresql.wal_keep_size),
+        };
+        let shared_buffers = postgresql.size("shared_buffers").unwrap_or(PgSize::mib(128));
+        let counts = |name: &str| ["max_wal_size", "shared_buffers", "max_connections"].contains(&name);
+        let settings = match postgresql.parameters.iter().any(|(name, _)| counts(name)) {
+            true => config.postgresql.or_default().parameters,
+            false => Field::Absent,
+        };
         Self {
             config,
-            max_slot_wal_keep_size: config.postgresql.or_default().max_slot_wal_keep_size,
-            data_and_wal: sizing::data_and_wal(pgbench.scale, retained),
+            postgresql: config.postgresql.or_default(),
+            pgbench: config.pgbench.or_default(),
+            settings,
+            data_and_wal: sizing::data_and_wal(pgbench.scale, wal),
             data_only: sizing::data_only(pgbench.scale),
-            wal_only: sizing::wal_only(retained),
+            wal_only: sizing::wal_only(wal),
+            memory: sizing::memory(postgresql.max_connections + postgresql.max_wal_senders, shared_buffers),
         }
     }
 
-    /// The disk of the given size, checked against `need`, or the default size.
-    fn disk(
-        &self,
-        size: &Field<Quantity>,
-        key: &str,
-        need: u128,
-        holds: (bool, bool),
-        problems: &mut Problems,
-    ) -> DiskPlan {
-        if let Some(given) = size.get()
-            && given.bytes() < need
-        {
-            let least = sizing::in_gib(need);
-            let (tables, wal) = holds;
-            let mut keys: Vec<(&dyn Involved, &str)> = vec![(size, "too small")];
-            if tables {
-                keys.push((&self.config.pgbench_scale, "for these tables"));
-            }
-            if wal {
-                keys.push((&self.config.wal_keep_size, "for this WAL"));
-                keys.push((&self.max_slot_wal_keep_size, "for the WAL of slots"));
-            }
-            let content = match holds {
-                (true, true) => "the tables and the retained WAL need",
-                (true, false) => "the tables need",
-                _ => "the retained WAL needs",
-            };
-            problems.contradiction(
-                &keys,
-                format!("`{key}` {given} is too small: {content} {least}"),
-                format!("raise it to at least {least}, or leave it out"),
-            );
+    /// The memory by default: 2 GiB, or what the lab needs where that is more.
+    fn default_memory(&self) -> Quantity {
+        Quantity::gib(u64::try_from(self.memory.div_ceil(1 << 30)).unwrap_or(u64::MAX).max(2))
+    }
+
+    /// The keys behind the need for WAL.
+    fn wal_keys(&self) -> [(&dyn Involved, &'static str); 3] {
+        [
+            (&self.config.wal_keep_size, "for this WAL"),
+            (&self.postgresql.max_slot_wal_keep_size, "for the WAL of slots"),
+            (&self.settings, "with these settings"),
+        ]
+    }
+
+    fn data_disk(&self, vm: &Vm, problems: &mut Problems) -> Quantity {
+        let tables = (&self.config.pgbench_scale as &dyn Involved, "for these tables");
+        if vm.wal_disk_size.is_present() {
+            disk(&vm.data_disk_size, "data-disk-size", self.data_only, "the tables need", &[tables], problems)
+        } else {
+            let [keep, slots, settings] = self.wal_keys();
+            let holds = "the tables and the retained WAL need";
+            let keys = [tables, keep, slots, settings];
+            disk(&vm.data_disk_size, "data-disk-size", self.data_and_wal, holds, &keys, problems)
         }
-        DiskPlan { size: size.or(sizing::round_up(need)) }
+    }
+
+    fn wal_disk(&self, vm: &Vm, problems: &mut Problems) -> Option<Quantity> {
+        let need = self.wal_only;
+        vm.wal_disk_size.is_present().then(|| {
+            disk(
+                &vm.wal_disk_size,
+                "wal-disk-size",
+                need,
+                "the retained WAL needs",
+                &self.wal_keys(),
+                problems,
+            )
+        })
     }
 }
 
-pub(super) fn plan(role: Role, config: &Config, needs: &DiskNeeds, problems: &mut Problems) -> VmPlan {
-    let base = config.vm.or_default();
-    let own = match role {
-        Role::Primary => config.primary.or_default(),
-        Role::Replica => config.replica.or_default(),
-    };
+/// The size of a disk, checked against `need` bytes, or the default size.
+fn disk(
+    size: &Field<Quantity>,
+    key: &str,
+    need: u128,
+    holds: &str,
+    because: &[(&dyn Involved, &str)],
+    problems: &mut Problems,
+) -> Quantity {
+    if let Some(given) = size.get()
+        && given.bytes() < need
+    {
+        let least = sizing::in_gib(need);
+        let keys: Vec<_> =
+            std::iter::once((size as &dyn Involved, "too small")).chain(because.iter().copied()).collect();
+        problems.contradiction(
+            &keys,
+            format!("`{key}` {given} is too small: {holds} {least}"),
+            format!("raise it to at least {least}, or leave it out"),
+        );
+    }
+    size.or(sizing::round_up(need))
+}
+
+pub(super) fn plan(own: &Field<Vm>, config: &Config, needs: &Needs, problems: &mut Problems) -> VmPlan {
+    let (base, own) = (config.vm.or_default(), own.or_default());
     for section in [&base, &own] {
         check_compute(section, problems);
     }
     let vm = own.over(&base);
-    check_preference(&vm, problems);
-    let idle = role == Role::Replica && config.replica_count.or(DEFAULT_REPLICA_COUNT) == 0;
-    let mut ignored = Problems::default();
-    let size_problems = if idle { &mut ignored } else { &mut *problems };
-    let has_wal_disk = vm.wal_disk_size.is_present();
-    let data_need = if has_wal_disk { needs.data_only } else { needs.data_and_wal };
-    let data_disk =
-        needs.disk(&vm.data_disk_size, "data-disk-size", data_need, (true, !has_wal_disk), size_problems);
-    let wal_disk = has_wal_disk.then(|| {
-        needs.disk(&vm.wal_disk_size, "wal-disk-size", needs.wal_only, (false, true), size_problems)
-    });
+    check_preference(&vm, needs, problems);
     VmPlan {
-        compute: compute(&vm, problems),
+        compute: compute(&vm, needs, problems),
         preference: matcher(&vm.preference, "preference", PreferenceKind::Cluster, problems),
-        data_disk,
-        wal_disk,
+        data_disk: needs.data_disk(&vm, problems),
+        wal_disk: needs.wal_disk(&vm, problems),
         storage_class: vm.storage_class.get().map(ToString::to_string),
         access_modes: access_modes(&vm.access_modes, problems),
         volume_mode: vm.volume_mode.get().copied(),
@@ -198,25 +224,25 @@ fn check_compute(section: &Vm, problems: &mut Problems) {
 
 /// What KubeVirt's instancetype webhook refuses of the instancetypes and preferences that every cluster has
 /// (`common-instancetypes`): memory below what the preference requires, and a second I/O threads policy.
-fn check_preference(vm: &Vm, problems: &mut Problems) {
-    let cluster_wide = |kind: Option<bool>| kind.unwrap_or(true);
-    if let Some(preference) = vm.preference.get()
-        && let Some(name) = preference.name.get()
-        && cluster_wide(preference.kind.get().map(|kind| *kind == PreferenceKind::Cluster))
-    {
-        let (least_cpu_cores, least_mib) = required_by_preference(name.as_str());
-        let (cpu_cores, memory) = match vm.instancetype.get().map(|instancetype| &instancetype.name) {
-            None => explicit_compute(vm),
-            // of the larger ones and of a site's own we do not know enough
-            Some(name) => match name.get().map(ObjectName::as_str) {
-                Some("u1.nano") => (1, Quantity::mib(512)),
-                Some("u1.micro") => (1, Quantity::mib(1024)),
-                Some("u1.small") => (1, Quantity::mib(2048)),
-                Some("u1.medium") => (1, Quantity::mib(4096)),
-                _ => (u32::MAX, Quantity::gib(1 << 20)),
-            },
-        };
-        if memory.bytes() < least_mib << 20 || cpu_cores < least_cpu_cores {
+fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems) {
+    let of_cluster = |name: &Field<ObjectName>, is_namespaced: bool| {
+        if is_namespaced { None } else { name.get().map(ToString::to_string) }
+    };
+    let instancetype = vm.instancetype.get().and_then(|instancetype| {
+        of_cluster(&instancetype.name, instancetype.kind.get() == Some(&InstancetypeKind::Namespaced))
+    });
+    let preference = vm.preference.get().and_then(|preference| {
+        of_cluster(&preference.name, preference.kind.get() == Some(&PreferenceKind::Namespaced))
+    });
+    let compute = if vm.instancetype.is_present() {
+        instancetype.as_deref().and_then(of_instancetype)
+    } else {
+        let memory = vm.memory.or(needs.default_memory());
+        Some((vm.cpu_cores.or(DEFAULT_CPU_CORES), memory.bytes()))
+    };
+    if let (Some(name), Some((cpu_cores, memory))) = (preference, compute) {
+        let (least_cpu_cores, least_mib) = required_by_preference(&name);
+        if memory < least_mib << 20 || cpu_cores < least_cpu_cores {
             problems.contradiction(
                 &[
                     (&vm.preference, "this preference"),
@@ -224,15 +250,30 @@ fn check_preference(vm: &Vm, problems: &mut Problems) {
                     (&vm.memory, "its memory"),
                     (&vm.cpu_cores, "its CPUs"),
                 ],
-                format!("the preference `{name}` requires {least_cpu_cores} CPUs and {least_mib}Mi of memory at least"),
+                format!(
+                    "the preference `{name}` requires at least {least_cpu_cores} CPUs and {least_mib}Mi of memory, \
+                     but the VM has {cpu_cores} and {}Mi",
+                    memory >> 20
+                ),
                 "give the VM more, or leave the preference out; KubeVirt refuses it otherwise",
             );
         }
     }
-    if let Some(instancetype) = vm.instancetype.get()
-        && let Some(name) = instancetype.name.get()
-        && cluster_wide(instancetype.kind.get().map(|kind| *kind == InstancetypeKind::Cluster))
-        && (name.as_str().starts_with("cx1.") || name.as_str().starts_with("d1."))
+    if let (Some(name), Some((_, memory)), true) = (&instancetype, compute, vm.instancetype.is_present())
+        && memory < needs.memory
+    {
+        problems.contradiction(
+            &[(&vm.instancetype, "too little memory")],
+            format!(
+                "the instancetype `{name}` has {}Mi of memory, the lab needs {}Mi",
+                memory >> 20,
+                needs.memory >> 20
+            ),
+            "choose a larger one",
+        );
+    }
+    if let Some(name) = instancetype
+        && (name.starts_with("cx1.") || name.starts_with("d1."))
         && vm.io_threads_policy.is_present()
     {
         problems.contradiction(
@@ -241,6 +282,18 @@ fn check_preference(vm: &Vm, problems: &mut Problems) {
             "remove `io-threads-policy`, or choose an instancetype without one",
         );
     }
+}
+
+/// CPUs and bytes of the small instancetypes of `common-instancetypes`; the others are large enough.
+fn of_instancetype(name: &str) -> Option<(u32, u128)> {
+    let (cpu_cores, mib) = match name {
+        "u1.nano" => (1, 512),
+        "u1.micro" => (1, 1024),
+        "u1.small" => (1, 2048),
+        "u1.medium" => (1, 4096),
+        _ => return None,
+    };
+    Some((cpu_cores, mib << 20))
 }
 
 /// CPUs and MiB that a preference of `common-instancetypes` requires.
@@ -260,28 +313,34 @@ fn required_by_preference(name: &str) -> (u32, u128) {
     }
 }
 
-/// Less than this and the guest's package manager or PostgreSQL runs out of memory.
-const LEAST_MEMORY: u128 = 1 << 30;
+const DEFAULT_CPU_CORES: u32 = 2;
 
-fn compute(vm: &Vm, problems: &mut Problems) -> Compute {
+fn compute(vm: &Vm, needs: &Needs, problems: &mut Problems) -> Compute {
     if let Some((kind, name)) = matcher(&vm.instancetype, "instancetype", InstancetypeKind::Cluster, problems)
     {
         return Compute::Instancetype(kind, name);
     }
-    if let Some(memory) = vm.memory.spanned()
-        && memory.value.bytes() < LEAST_MEMORY
+    let memory = vm.memory.or(needs.default_memory());
+    if let Some(given) = vm.memory.spanned()
+        && given.value.bytes() < sizing::LEAST_MEMORY
     {
         problems.push(
-            Diagnostic::new(memory.span.clone(), format!("`memory` {} is too little", memory.value))
+            Diagnostic::new(given.span.clone(), format!("`memory` {memory} is too little"))
                 .help("give the guest at least `1Gi`; PostgreSQL and the package manager need it"),
         );
+    } else if memory.bytes() < needs.memory {
+        problems.contradiction(
+            &[
+                (&vm.memory, "too little"),
+                (&needs.config.replica_count, "for the WAL senders of these"),
+                (&needs.pgbench.clients, "for the connections of these"),
+                (&needs.settings, "with these settings"),
+            ],
+            format!("`memory` {memory} is too little: the lab needs at least {}Mi", needs.memory >> 20),
+            "give the guest more; PostgreSQL's processes should share at most half of it",
+        );
     }
-    let (cpu_cores, memory) = explicit_compute(vm);
-    Compute::Explicit { cpu_cores, memory }
-}
-
-fn explicit_compute(vm: &Vm) -> (u32, Quantity) {
-    (vm.cpu_cores.or(2), vm.memory.or(Quantity::gib(2)))
+    Compute::Explicit { cpu_cores: vm.cpu_cores.or(DEFAULT_CPU_CORES), memory }
 }
 
 fn matcher<Kind: Copy + FromText>(
@@ -303,14 +362,15 @@ fn matcher<Kind: Copy + FromText>(
 
 fn access_modes(field: &Field<Vec<Spanned<AccessMode>>>, problems: &mut Problems) -> Vec<AccessMode> {
     let modes = field.or_default();
-    for (position, mode) in modes.iter().enumerate() {
-        if let Some(first) = modes[..position].iter().find(|earlier| earlier.value == mode.value) {
-            problems.push(
-                Diagnostic::new(mode.span.clone(), format!("`{}` is listed twice", mode.value.as_str()))
-                    .mark(first.span.clone(), "first listed here")
-                    .help("remove one of the two"),
-            );
-        }
+    let twice = modes.iter().enumerate().find_map(|(position, mode)| {
+        Some((mode, modes[..position].iter().find(|earlier| earlier.value == mode.value)?))
+    });
+    if let Some((mode, first)) = twice {
+        problems.push(
+            Diagnostic::new(mode.span.clone(), format!("`{}` is listed twice", mode.value.as_str()))
+                .mark(first.span.clone(), "first listed here")
+                .help("remove one of the two"),
+        );
     }
     if let (Some(spanned), 0) = (field.spanned(), modes.len()) {
         problems.push(
@@ -321,7 +381,7 @@ fn access_modes(field: &Field<Vec<Spanned<AccessMode>>>, problems: &mut Problems
     modes.into_iter().map(|mode| mode.value).collect()
 }
 
-fn pairs(field: &Field<crate::config::fields::Entries<LabelKey, LabelValue>>) -> Vec<(String, String)> {
+fn pairs(field: &Field<Entries<LabelKey, LabelValue>>) -> Vec<(String, String)> {
     field.or_default().0.iter().map(|(k, v)| (k.value.to_string(), v.value.to_string())).collect()
 }
 

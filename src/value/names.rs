@@ -68,10 +68,10 @@ checked_text!(
     "a key of a Secret",
     "replication-password",
     |text| {
-        let fault = if text.is_empty() || text.len() > 63 {
-            Some(format!("it has {} characters, 1 to 63 are allowed", text.len()))
-        } else if text.starts_with('.') {
-            Some("it begins with a dot".to_owned())
+        let fault = if text.is_empty() || text.len() > 253 {
+            Some(format!("it has {} characters, 1 to 253 are allowed", text.len()))
+        } else if text == "." || text.starts_with("..") {
+            Some("it begins with two dots, or is one".to_owned())
         } else {
             text.chars()
                 .find(|c| !matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.'))

@@ -4,6 +4,7 @@ use super::names::{label_fault, subdomain_fault};
 use super::{FromText, Refusal, Value, checked_text, named, read_text, shortened};
 use crate::diagnostic::Problems;
 use crate::node::Node;
+use crate::yaml::needs_escape;
 use std::net::IpAddr;
 
 checked_text!(
@@ -96,8 +97,8 @@ fn ssh_key_fault(text: &str) -> Option<String> {
         "sk-ssh-ed25519@openssh.com",
         "sk-ecdsa-sha2-nistp256@openssh.com",
     ];
-    if text.chars().any(char::is_control) {
-        return Some("it has more than one line or a control character".to_owned());
+    if text.chars().any(needs_escape) {
+        return Some("it has more than one line, or a control or invisible character".to_owned());
     }
     let mut words = text.split(' ');
     let kind = words.next().unwrap_or("");

@@ -3,6 +3,7 @@
 use super::{FromText, Refusal, Value, checked_text, named, read_text};
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::node::{Node, NodeValue};
+use crate::yaml::needs_escape;
 
 checked_text!(
     /// The name of a PostgreSQL setting, of the server (`work_mem`) or of an extension (`auto_explain.log_nested_statements`).
@@ -47,10 +48,10 @@ impl Value for ParameterValue {
                 return None;
             }
         };
-        if text.chars().any(char::is_control) {
+        if text.chars().any(needs_escape) {
             problems.push(
                 Diagnostic::new(node.span.clone(), "the value of a setting must stand on one line")
-                    .help("remove line breaks and control characters; postgresql.conf cannot hold them"),
+                    .help("remove line breaks, control and invisible characters"),
             );
             return None;
         }
@@ -72,21 +73,26 @@ impl Value for ParameterValue {
     }
 }
 
-/// A size in Kubernetes's units, which the server would not start with.
+/// A number with a unit that is not PostgreSQL's, which the server would not start with.
 fn size_fault(text: &str) -> Option<Refusal> {
-    let (number, unit) = text.split_at(text.len().checked_sub(2).filter(|at| text.is_char_boundary(*at))?);
+    let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim();
     let meant = match unit {
-        "Ki" => "kB",
-        "Mi" => "MB",
-        "Gi" => "GB",
-        "Ti" => "TB",
+        "Ki" | "KiB" | "kb" | "KB" | "K" | "k" => "kB",
+        "Mi" | "MiB" | "mb" | "Mb" | "M" => "MB",
+        "Gi" | "GiB" | "gb" | "Gb" | "G" | "g" => "GB",
+        "Ti" | "TiB" | "tb" | "Tb" | "T" | "t" => "TB",
+        "m" => "min",
+        "sec" => "s",
+        "hr" => "h",
         _ => return None,
     };
-    let number = number.trim_end();
-    let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    digits.then(|| {
+    let kind =
+        if unit.ends_with('i') { "a Kubernetes quantity" } else { "in a unit that PostgreSQL does not know" };
+    (digits > 0).then(|| {
         Refusal::new(
-            format!("`{text}` is a Kubernetes quantity"),
+            format!("`{text}` is {kind}"),
             format!("PostgreSQL reads this one; in its units that is `{number}{meant}`"),
         )
     })

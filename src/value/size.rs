@@ -156,7 +156,12 @@ impl FromText for Quantity {
             return refuse(format!("write it without the blank: `{number}{}`", unit.trim()));
         }
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            return refuse(format!("it needs its unit; if gibibytes are meant, write `{text}Gi`"));
+            return refuse(match text.parse::<u128>() {
+                Ok(bytes) if bytes >= 1 << 20 => {
+                    format!("it needs its unit; if bytes are meant, write `{}Mi`", bytes.div_ceil(1 << 20))
+                }
+                _ => format!("it needs its unit; if gibibytes are meant, write `{text}Gi`"),
+            });
         }
         let split = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
         let (number, unit) = text.split_at(split);

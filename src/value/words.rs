@@ -172,9 +172,3 @@ choice! {
         Namespaced = "VirtualMachinePreference",
     }
 }
-
-impl Os {
-    /// All of them, for inference from an image's name.
-    pub const ALL: [Self; 6] =
-        [Self::Fedora, Self::CentosStream, Self::Rhel, Self::Almalinux, Self::Debian, Self::Ubuntu];
-}

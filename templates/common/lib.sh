@@ -11,6 +11,10 @@ export LC_ALL=C PGCLIENTENCODING=UTF8 PGHOST=/run/postgresql PGPORT=5432
 # In this directory and nowhere else: SELinux lets PostgreSQL read neither iso9660 nor the rest of /run.
 export PGPASSFILE=/run/postgresql/virtwork.pgpass
 
+# Settings of the config must not stop the lab's own statements. (The load unsets this.)
+PGOPTIONS='-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0'
+export PGOPTIONS="$PGOPTIONS -c search_path=public"
+
 # One journal line per step.
 log() {
   printf '%s\n' "$*"

@@ -43,12 +43,18 @@ install_packages() {
   fi
   until output=$(packages_install "${packages[@]}" 2>&1); do
     attempt=$((attempt + 1))
-    log "packages: attempt $attempt failed ($(awk '/^(E:|[Ee]rror)/ { print; exit }' <<<"$output"));" \
+    log "packages: attempt $attempt failed ($(first_error "$output"));" \
       "next one in $seconds s"
     pause "$seconds"
     seconds=$((seconds < 60 ? seconds * 2 : 60))
   done
   log "packages installed: $PACKAGES"
+}
+
+# apt-get and dnf4 mark errors, dnf5 does not always.
+first_error() {
+  awk '/^(E:|[Ee]rror)/ && !marked { marked = $0 } NF { last = $0 }
+    END { print marked ? marked : last }' <<<"$1"
 }
 
 # Sets BINDIR, PG_MAJOR and PGDATA.
@@ -62,8 +68,10 @@ find_postgres() {
     refuse "not installed: ${missing[*]} (looked in $BINDIR); use an image that has" \
       "PostgreSQL's server and contrib programs, or let this one install packages"
   PG_MAJOR=$("$BINDIR/postgres" --version | sed -E 's/^.*\) ([0-9]+).*$/\1/')
+  ((PG_MAJOR >= 13)) || refuse "this image has PostgreSQL $PG_MAJOR; the lab needs 13 or newer"
   PGDATA=$(data_directory "$PG_MAJOR")
   PATH=$BINDIR:$PATH
+  ((PG_MAJOR < 17)) || PGOPTIONS+=' -c transaction_timeout=0'
 }
 
 # Every place where either family keeps a data directory: on Debian, another major is another directory.
@@ -132,10 +140,8 @@ read_credentials() {
   check_password "$REPLICATION_KEY" "$REPLICATION_PASSWORD"
   check_password "$CLIENT_KEY" "$CLIENT_PASSWORD"
   [[ -d /run/postgresql ]] || install -d -o postgres -g postgres -m 0755 /run/postgresql
-  {
-    printf '*:*:*:replicator:' && escape_pgpass "$REPLICATION_PASSWORD"
-    printf '*:*:*:pgbench:' && escape_pgpass "$CLIENT_PASSWORD"
-  } | write_file "$PGPASSFILE"
+  write_file "$PGPASSFILE" "*:*:*:replicator:$(escape_pgpass "$REPLICATION_PASSWORD")
+*:*:*:pgbench:$(escape_pgpass "$CLIENT_PASSWORD")"
 }
 
 # read_password VARIABLE FILE: the bytes of the file without one final newline; nothing if there is no file.
@@ -149,10 +155,11 @@ read_password() {
   password=${password%$'\n'}
 }
 
+# 128 bytes: before PostgreSQL 14 libpq cuts a line of a password file at 320 bytes, and escapes double some.
 check_password() {
-  [[ -n $2 && $2 != *[$'\r\n']* ]] ||
-    refuse "the Secret's key \`$1\` is missing, empty, or not one line of text; nothing was touched;" \
-      "mend the Secret, then stop and start the VM"
+  [[ -n $2 && $2 != *[$'\r\n']* && ${#2} -le 128 ]] ||
+    refuse "the Secret's key \`$1\` is missing, empty, longer than 128 bytes, or not one line of text;" \
+      "nothing was touched; mend the Secret, then stop and start the VM"
 }
 
 escape_pgpass() {
@@ -160,34 +167,27 @@ escape_pgpass() {
   sed 's/[\\:]/\\&/g' <<<"$1"
 }
 
-# write_file PATH: standard input becomes a whole file that only postgres can read, or nothing happens.
+# write_file PATH TEXT: a whole file that only postgres can read, or nothing happens.
 write_file() {
-  install -o postgres -g postgres -m 0600 /dev/stdin "$1.new"
+  printf '%s\n' "$2" | install -o postgres -g postgres -m 0600 /dev/stdin "$1.new"
   sync "$1.new"
   mv -f "$1.new" "$1"
 }
 
 # configure DIRECTORY [SETTINGS]: the managed settings as an include that comes last, the managed pg_hba lines
-# first (the first match decides). The rest of both files is the user's.
+# first (the first match decides). The rest of both files is the user's. All is read before any is written.
 configure() {
-  local directory=$1
-  {
-    cat /etc/virtwork/postgresql.conf
-    printf '%s\n' "${2-}"
-  } | write_file "$directory/virtwork.conf"
-  {
-    grep -vxF "$INCLUDE" "$directory/postgresql.conf" || true
-    printf '%s\n' "$INCLUDE"
-  } | write_file "$directory/postgresql.conf"
-  {
-    printf '%s\n' "$HBA_BEGIN"
-    cat /etc/virtwork/pg_hba.conf
-    printf '%s\n' "$HBA_END"
-    sed "/^$HBA_BEGIN\$/,/^$HBA_END\$/d" "$directory/pg_hba.conf"
-  } | write_file "$directory/pg_hba.conf"
+  local directory=$1 managed main managed_hba hba auto
+  managed=$(</etc/virtwork/postgresql.conf)
+  managed_hba=$(</etc/virtwork/pg_hba.conf)
+  main=$(sed "/^$INCLUDE\$/d" "$directory/postgresql.conf")
+  hba=$(sed "/^$HBA_BEGIN\$/,/^$HBA_END\$/d" "$directory/pg_hba.conf")
   # This file beats every include: a primary_conninfo in it would hide ours.
-  sed -E '/^primary_(conninfo|slot_name)[ =]/d' "$directory/postgresql.auto.conf" |
-    write_file "$directory/postgresql.auto.conf"
+  auto=$(sed -E '/^primary_(conninfo|slot_name)[ =]/d' "$directory/postgresql.auto.conf")
+  write_file "$directory/virtwork.conf" "$managed${2:+$'\n'$2}"
+  write_file "$directory/postgresql.conf" "$main"$'\n'"$INCLUDE"
+  write_file "$directory/pg_hba.conf" "$HBA_BEGIN"$'\n'"$managed_hba"$'\n'"$HBA_END"$'\n'"$hba"
+  write_file "$directory/postgresql.auto.conf" "$auto"
 }
 
 # The staged data directory becomes the real one, on disk, in one step.

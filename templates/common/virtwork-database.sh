@@ -6,6 +6,7 @@ set -euo pipefail
 . /usr/local/lib/virtwork/lib.sh
 
 BINDIR=$(binary_directory)
+unset PGOPTIONS
 export PGUSER=pgbench PGDATABASE=pgbench
 trap 'exit 0' TERM
 

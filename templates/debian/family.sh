@@ -19,7 +19,8 @@ packages_install() {
   if [[ -n $HTTP_PROXY_URL ]]; then
     options+=(-o "Acquire::http::Proxy=$HTTP_PROXY_URL" -o "Acquire::https::Proxy=$HTTP_PROXY_URL")
   fi
-  export DEBIAN_FRONTEND=noninteractive
+  # needrestart, on Ubuntu, could restart the very unit that runs this.
+  export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
   # A boot that was cut off in the middle of an installation leaves dpkg to be finished first.
   dpkg --configure -a && apt-get "${options[@]}" update &&
     apt-get "${options[@]}" install -y --no-install-recommends "$@"

@@ -4,12 +4,16 @@
 
 NODE=$(uname -n)
 NODE=${NODE%%.*}
+[[ $NODE == *-replica-* ]] ||
+  refuse "the host name is $NODE, not that of a replica: all nodes would share a slot; nothing was touched;" \
+    "let cloud-init set the host name (no preserve_hostname in the image)"
 SLOT=${NODE//-/_}
 
-# Without keepalives, a clone from a primary that lost power would hang for two hours: nobody sends a FIN.
+# Nobody sends a FIN when a primary loses power: without keepalives a clone would hang for two hours, and with
+# data under way, when keepalives do not run, for the 15 minutes of TCP's retransmissions.
 connection() {
   printf '%s' "host=$PRIMARY_HOST port=5432 user=$1 application_name=$NODE passfile=$PGPASSFILE" \
-    ' connect_timeout=10 keepalives_idle=10 keepalives_interval=10 keepalives_count=3'
+    ' connect_timeout=10 keepalives_idle=10 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=30000'
 }
 
 ask_primary() {
@@ -39,10 +43,10 @@ text_lsn() {
   printf '%X/%X' $(($1 >> 32)) $(($1 & 0xffffffff))
 }
 
-# never_again POSITION: prints a verdict and returns 0 when it is proven that this standby can never follow the
-# primary again; returns 1 in any doubt, so also when the primary does not answer. The verdict is `keep` (it has
-# data that the primary does not have) or `discard`, and the reason. POSITION is what a running standby with no
-# more local WAL has received; empty if that is not known.
+# never_again POSITION: prints a verdict and returns 0 when it is proven that this standby can never follow
+# the primary again; returns 1 in any doubt, so also when the primary does not answer. The verdict is `keep`
+# (it has data that the primary does not have) or `discard`, and the reason. POSITION is what a running
+# standby with no more local WAL has received; empty if that is not known.
 # Everything local is read before the primary is asked: a standby never has WAL which its primary had not
 # flushed before. Position and timeline are a pair from pg_control: one without the other proves nothing.
 never_again() {

@@ -21,27 +21,44 @@ main() {
     if [[ ! -e $PGDATA/PG_VERSION ]]; then
       clone
     fi
-    configure "$PGDATA" "$(standby_settings)"
+    configure_standby
   fi
   start_units virtwork-replica-watch.service
 }
 
-standby_settings() {
-  printf "primary_conninfo = '%s'\nprimary_slot_name = '%s'\n" "$(connection replicator)" "$SLOT"
+# A standby never starts with less of these than its primary had when it last wrote that into the WAL; not
+# even once the primary has less itself, because the record that says so can then no longer be replayed. So
+# what was lowered is lowered here at the restart after the primary's. (pg_controldata shortens two names.)
+configure_standby() {
+  local settings name recorded configured
+  settings=$(printf "primary_conninfo = '%s'\nprimary_slot_name = '%s'" "$(connection replicator)" "$SLOT")
+  configure "$PGDATA" "$settings"
+  for name in max_connections max_worker_processes max_wal_senders \
+    max_prepared_transactions:max_prepared_xacts max_locks_per_transaction:max_locks_per_xact; do
+    recorded=$(local_value "${name#*:} setting")
+    name=${name%:*}
+    configured=$(as_postgres postgres -D "$PGDATA" -C "$name")
+    if ((configured < recorded)); then
+      log "$name stays at $recorded, what the primary last had, until the next restart"
+      settings+=$'\n'"$name = '$recorded'"
+    fi
+  done
+  configure "$PGDATA" "$settings"
 }
 
 # An existing standby: started without the primary's consent, unless it is proven hopeless.
 inspect() {
-  local verdict
-  if [[ -e $PGDATA/virtwork.reclone ]]; then
-    verdict=$(<"$PGDATA/virtwork.reclone")
-    retry "waiting for the primary $PRIMARY_HOST" ensure_slot
-  elif ! ensure_slot >/dev/null 2>&1; then
+  local verdict position=''
+  # Left by the watcher. The primary is asked again, because this may be another boot, with another primary.
+  if [[ -e $PGDATA/virtwork.position ]]; then
+    position=$(<"$PGDATA/virtwork.position")
+    rm "$PGDATA/virtwork.position"
+  fi
+  if ! ensure_slot >/dev/null 2>&1; then
     log "the primary $PRIMARY_HOST does not answer: starting the standby as it is"
     return
-  elif ! verdict=$(never_again ''); then
-    return
   fi
+  verdict=$(never_again "$position") || return 0
   log "this standby can never catch up again: ${verdict#* }"
   set_aside "${verdict%% *}"
 }
@@ -79,13 +96,24 @@ check_room() {
 clone() {
   as_postgres mkdir -p "${PGDATA%/*}"
   retry "waiting for the primary $PRIMARY_HOST" ensure_slot
+  check_primary_version
   log "cloning $PRIMARY_HOST into $PGDATA through the slot $SLOT"
   SECONDS=0
   retry "cloning" clone_once
   as_postgres touch "$PGDATA.new/standby.signal"
-  configure "$PGDATA.new" "$(standby_settings)"
   adopt
   log "the clone is complete after $SECONDS s"
+}
+
+# pg_basebackup copies a server of any older major, and then nothing can start the copy.
+check_primary_version() {
+  local version
+  until version=$(replication_command 'SHOW server_version_num') && [[ $version =~ ^[0-9]+$ ]]; do
+    pause 5
+  done
+  ((version / 10000 == PG_MAJOR)) ||
+    refuse "the primary has PostgreSQL $((version / 10000)), but this image has $PG_MAJOR; nothing was" \
+      "touched; boot an image with PostgreSQL $((version / 10000))"
 }
 
 # Always from scratch and with a new slot: what a broken clone leaves is of no use, and a lost slot neither.

@@ -52,7 +52,7 @@ main() {
       suspicion=yes
     else
       log "cloning again: ${verdict#* }"
-      as_postgres tee "$PGDATA/virtwork.reclone" <<<"$verdict" >/dev/null
+      as_postgres tee "$PGDATA/virtwork.position" <<<"$position" >/dev/null
       # Stops PostgreSQL and this watcher, which require it, and starts them again afterwards.
       exec systemctl --no-block restart virtwork-setup.service
     fi
