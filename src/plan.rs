@@ -124,10 +124,13 @@ impl CredentialsPlan {
 }
 
 impl PostgresqlPlan {
-    /// A size among the user's settings; a number without unit is megabytes, as for `max_wal_size`.
-    fn size(&self, parameter: &str) -> Option<PgSize> {
+    /// A size among the user's settings; `unit` is the KiB that a number without a unit counts.
+    fn size(&self, parameter: &str, unit: u64) -> Option<PgSize> {
         let (_, text) = self.parameters.iter().find(|(name, _)| name == parameter)?;
-        PgSize::from_text(text).or_else(|_| PgSize::from_text(&format!("{text}MB"))).ok()
+        match text.parse::<u64>() {
+            Ok(number) => Some(PgSize::mib(number.checked_mul(unit)? / 1024)),
+            Err(_) => PgSize::from_text(text).ok(),
+        }
     }
 }
 

@@ -94,10 +94,13 @@ impl<'c> Needs<'c> {
     pub(super) fn new(config: &'c Config, pgbench: &PgbenchPlan, postgresql: &PostgresqlPlan) -> Self {
         let wal = sizing::Wal {
             // PostgreSQL's own default is 1GB
-            max_wal_size: postgresql.size("max_wal_size").unwrap_or(PgSize::mib(0)).max(PgSize::mib(1024)),
+            max_wal_size: postgresql
+                .size("max_wal_size", 1024)
+                .unwrap_or(PgSize::mib(0))
+                .max(PgSize::mib(1024)),
             retained: postgresql.max_slot_wal_keep_size.max(postgresql.wal_keep_size),
         };
-        let shared_buffers = postgresql.size("shared_buffers").unwrap_or(PgSize::mib(128));
+        let shared_buffers = postgresql.size("shared_buffers", 8).unwrap_or(PgSize::mib(128));
         let counts = |name: &str| ["max_wal_size", "shared_buffers", "max_connections"].contains(&name);
         let settings = match postgresql.parameters.iter().any(|(name, _)| counts(name)) {
             true => config.postgresql.or_default().parameters,
