@@ -48,12 +48,11 @@ pub fn wal_only(wal: Wal) -> u128 {
 /// With less the guest's package manager or PostgreSQL runs out of memory.
 pub const LEAST_MEMORY: u128 = GIB;
 
-/// The least memory of a guest: twice what the server shares, but no less than [`LEAST_MEMORY`].
-///
-/// Measured with `postgres -C shared_memory_size`: 53 KiB for each connection and WAL sender beside `shared_buffers`.
+/// The least memory of a guest: `shared_buffers`, twice what the server shares for each connection and WAL sender
+/// (53 KiB, measured with `postgres -C shared_memory_size`), and 256 MiB for the rest of the system.
 pub fn memory(processes: u32, shared_buffers: PgSize) -> u128 {
-    let shared = u128::from(processes) * (53 << 10) + shared_buffers.bytes() + 16 * MIB;
-    (2 * shared).max(LEAST_MEMORY)
+    let shared = u128::from(processes) * (53 << 10) + 16 * MIB;
+    (2 * shared + shared_buffers.bytes() + 256 * MIB).max(LEAST_MEMORY)
 }
 
 /// The need rounded up to a size people order: 10, 20, 50, 100, 200, 500Gi, 1, 2, 5Ti and so on.

@@ -88,6 +88,8 @@ pub(super) struct Needs<'c> {
     data_only: u128,
     wal_only: u128,
     memory: u128,
+    /// The same without the user's `shared_buffers`, which must not order a larger VM by themselves.
+    memory_by_default: u128,
 }
 
 impl<'c> Needs<'c> {
@@ -100,7 +102,9 @@ impl<'c> Needs<'c> {
                 .max(PgSize::mib(1024)),
             retained: postgresql.max_slot_wal_keep_size.max(postgresql.wal_keep_size),
         };
-        let shared_buffers = postgresql.size("shared_buffers", 8).unwrap_or(PgSize::mib(128));
+        let default_buffers = PgSize::mib(128);
+        let shared_buffers = postgresql.size("shared_buffers", 8).unwrap_or(default_buffers);
+        let processes = postgresql.max_connections + postgresql.max_wal_senders;
         let counts = |name: &str| ["max_wal_size", "shared_buffers", "max_connections"].contains(&name);
         let settings = match postgresql.parameters.iter().any(|(name, _)| counts(name)) {
             true => config.postgresql.or_default().parameters,
@@ -114,13 +118,14 @@ impl<'c> Needs<'c> {
             data_and_wal: sizing::data_and_wal(pgbench.scale, wal),
             data_only: sizing::data_only(pgbench.scale),
             wal_only: sizing::wal_only(wal),
-            memory: sizing::memory(postgresql.max_connections + postgresql.max_wal_senders, shared_buffers),
+            memory: sizing::memory(processes, shared_buffers),
+            memory_by_default: sizing::memory(processes, default_buffers),
         }
     }
 
-    /// The memory by default: 2 GiB, or what the lab needs where that is more.
+    /// The memory by default: 2 GiB, or what many replicas or clients need.
     fn default_memory(&self) -> Quantity {
-        Quantity::gib(u64::try_from(self.memory.div_ceil(1 << 30)).unwrap_or(u64::MAX).max(2))
+        Quantity::gib(u64::try_from(self.memory_by_default.div_ceil(1 << 30)).unwrap_or(u64::MAX).max(2))
     }
 
     /// The keys behind the need for WAL.
@@ -340,7 +345,7 @@ fn compute(vm: &Vm, needs: &Needs, problems: &mut Problems) -> Compute {
                 (&needs.settings, "with these settings"),
             ],
             format!("`memory` {memory} is too little: the lab needs at least {}Mi", needs.memory >> 20),
-            "give the guest more; PostgreSQL's processes should share at most half of it",
+            "set `memory` to that or more",
         );
     }
     Compute::Explicit { cpu_cores: vm.cpu_cores.or(DEFAULT_CPU_CORES), memory }
