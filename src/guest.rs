@@ -74,7 +74,9 @@ pub fn network_data(plan: &Plan) -> Option<String> {
                 "match" => map! { "name" => "e*" },
                 "dhcp4" => true,
                 "dhcp4-overrides" => map! { "use-domains" => true },
+                // netplan refuses the file where the two overrides differ (networkd has one setting for both)
                 "dhcp6" => dual_stack.then_some(true),
+                "dhcp6-overrides" => dual_stack.then(|| map! { "use-domains" => true }),
             },
         },
     };
