@@ -182,7 +182,7 @@ impl Plan {
             guest,
             service_annotations: self::annotations(&service.annotations, problems),
             ip_family_policy: service.ip_family_policy.get().copied(),
-            network_policy: network_policy(config, problems),
+            network_policy: network_policy(config, &mut notes),
             kustomization: config.kustomization.or(false),
             credentials,
             names,
@@ -476,17 +476,15 @@ fn max_connections_fault(
     }
 }
 
-fn network_policy(config: &Config, problems: &mut Problems) -> Option<Vec<Cidr>> {
-    let field = config.postgresql.or_default().allowed_clients;
-    let clients = field.or_default();
-    if !config.network_policy.or(true) && !clients.is_empty() {
-        problems.contradiction(
-            &[(&field, "nothing enforces this list"), (&config.network_policy, "without a policy")],
-            "`allowed-clients` is part of the NetworkPolicy",
-            "remove `allowed-clients`, or `network-policy: false`",
-        );
+fn network_policy(config: &Config, notes: &mut Vec<String>) -> Option<Vec<Cidr>> {
+    let clients = config.postgresql.or_default().allowed_clients.or_default();
+    if !config.network_policy.or(true) {
+        if !clients.is_empty() {
+            notes.push("`allowed-clients` has no effect without a NetworkPolicy".to_owned());
+        }
+        return None;
     }
-    config.network_policy.or(true).then(|| clients.into_iter().map(|cidr| cidr.value).collect())
+    Some(clients.into_iter().map(|cidr| cidr.value).collect())
 }
 
 fn credentials(config: &Config, names: &Names, problems: &mut Problems) -> CredentialsPlan {
