@@ -1,0 +1,39 @@
+"""Disk images as virt-launcher makes them."""
+
+import pathlib
+import shutil
+import tempfile
+import time
+
+from shell import run
+
+
+def iso(path, label, files):
+    """An ISO 9660 image with Joliet and Rock Ridge names, all files 0644."""
+    with tempfile.TemporaryDirectory() as directory:
+        for name, content in files.items():
+            file = pathlib.Path(directory, name)
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
+            file.chmod(0o644)
+        path.unlink(missing_ok=True)
+        run("xorriso", "-as", "mkisofs", "-quiet", "-J", "-R", "-V", label, "-o", path, directory)
+
+
+def secret_iso(path, label, files):
+    """A Secret volume: the keys, and the entries of the atomic writer that stand beside them in the pod."""
+    stamp = time.strftime("..%Y_%m_%d_%H_%M_%S.123456789")
+    entries = {f"{directory}{name}": content for directory in ("", "..data/", f"{stamp}/")
+               for name, content in files.items()}
+    iso(path, label, entries)
+
+
+def blank(path, size):
+    """A sparse file of `size` bytes."""
+    path.unlink(missing_ok=True)
+    with open(path, "wb") as file:
+        file.truncate(size)
+
+
+def remove(path):
+    shutil.rmtree(path, ignore_errors=True)

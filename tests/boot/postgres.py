@@ -1,0 +1,75 @@
+"""Talking to PostgreSQL from outside the guests."""
+
+import os
+import subprocess
+import threading
+import time
+
+from shell import in_netns, run
+
+
+def ask(netns, address, statement, user, password, database, timeout=30):
+    """The unaligned output of a statement. An empty password sends none."""
+    env = {**os.environ, "PGCONNECT_TIMEOUT": "5"}
+    if password:
+        env["PGPASSWORD"] = password
+    return run(*in_netns(netns, "psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d",
+                         f"host={address} user={user} dbname={database}", "-f", "-"),
+               stdin=statement, timeout=timeout, env=env)
+
+
+class Writer:
+    """Writes numbered rows into a table of its own through the primary's Service, and remembers those that the server
+    acknowledged. A row that failed is not repeated: its number is left out."""
+
+    TABLE = "boot_test_rows"
+
+    def __init__(self, lab, per_second=20):
+        self.lab = lab
+        self.pause = 1 / per_second
+        self.acknowledged = []
+        self.ending = threading.Event()
+        lab.sql(lab.primary, f"CREATE TABLE IF NOT EXISTS {self.TABLE} (n bigint PRIMARY KEY)")
+        self.number = int(lab.sql(lab.primary, f"SELECT coalesce(max(n), 0) FROM {self.TABLE}"))
+        self.thread = threading.Thread(target=self._write, daemon=True)
+        self.thread.start()
+
+    def _write(self):
+        while not self.ending.is_set():
+            self._session()
+            self.ending.wait(0.5)
+
+    def _session(self):
+        """One connection, until it breaks."""
+        lab = self.lab
+        address = lab.network.service_address(f"{lab.prefix}-primary")
+        session = subprocess.Popen(
+            in_netns(lab.network.client.netns, "psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d",
+                     f"host={address} user=pgbench dbname=pgbench connect_timeout=2 tcp_user_timeout=3000 "
+                     "keepalives_idle=1 keepalives_interval=1 keepalives_count=3"),
+            env={**os.environ, "PGPASSWORD": lab.passwords["client-password"]}, text=True, bufsize=1,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            while not self.ending.is_set():
+                self.number += 1
+                session.stdin.write(f"INSERT INTO {self.TABLE} VALUES ({self.number}) RETURNING n;\n")
+                session.stdin.flush()
+                if session.stdout.readline().strip() != str(self.number):
+                    break
+                self.acknowledged.append(self.number)
+                time.sleep(self.pause)
+        except OSError:
+            pass
+        finally:
+            session.kill()
+            session.communicate()
+
+    def missing(self, name):
+        """The acknowledged rows that the server of a VM does not have."""
+        wanted = set(self.acknowledged)
+        rows = self.lab.sql(name, f"SELECT n FROM {self.TABLE}")
+        return sorted(wanted - {int(row) for row in rows.split()})
+
+    def stop(self):
+        self.ending.set()
+        self.thread.join(20)

@@ -1,0 +1,162 @@
+"""Stories: the life of one lab, told in scenarios that follow each other."""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import pathlib
+import shutil
+import threading
+import time
+import traceback
+
+from lab import Lab
+from postgres import Writer
+from shell import Interrupted, pause
+
+FAMILIES = {"debian": "quay.io/containerdisks/debian:12", "rpm": "quay.io/containerdisks/fedora:42"}
+"""Image of each family, by which gen knows it."""
+
+
+def scenario(title, fatal=True):
+    """Marks a method of a Story; they run in the order in which they stand. After a failure of one that is `fatal`
+    those that follow cannot be judged."""
+    def mark(method):
+        method.title = title
+        method.fatal = fatal
+        return method
+    return mark
+
+
+@dataclasses.dataclass
+class Result:
+    story: str
+    title: str
+    outcome: str
+    seconds: float
+    details: str = ""
+
+
+class Story:
+    """One lab. `family` is debian or rpm."""
+
+    title = ""
+    image = "golden"
+    containers = True
+    numbers = itertools.count(1)
+
+    def __init__(self, family, generator, directory):
+        self.family = family
+        self.generator = generator
+        self.name = self.named(family)
+        self.directory = pathlib.Path(directory)
+        self.stack = contextlib.ExitStack()
+        self.lab = None
+
+    @classmethod
+    def named(cls, family):
+        return f"{family}: {cls.title}" if family else cls.title
+
+    @classmethod
+    def scenarios(cls):
+        return [member for member in vars(cls).values() if hasattr(member, "title") and callable(member)]
+
+    def setup(self):
+        """Makes the lab, without starting it."""
+
+    def new_lab(self):
+        """A lab whose files and processes end with the story."""
+        name = f"vw{os.getpid()}-{next(self.numbers)}"
+        directory = self.directory / name
+        directory.mkdir(parents=True)
+        self.stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        lab = Lab(name, directory, self.generator, self.image, self.containers)
+        self.stack.callback(lab.close)
+        return lab
+
+    def new_writer(self):
+        writer = Writer(self.lab)
+        self.stack.callback(writer.stop)
+        return writer
+
+    def run(self, report):
+        """Runs the scenarios; those that are not reached count as failed."""
+        broken = False
+        try:
+            for method in self.scenarios():
+                if broken:
+                    report(Result(self.name, method.title, "not reached", 0))
+                    continue
+                started = time.monotonic()
+                outcome, details = "passed", ""
+                try:
+                    if self.lab is None:
+                        self.setup()
+                    method(self)
+                except Interrupted:
+                    raise
+                except Exception:
+                    outcome, broken = "failed", method.fatal
+                    details = traceback.format_exc() + (self.lab.story() if self.lab else "")
+                report(Result(self.name, method.title, outcome, time.monotonic() - started, details))
+        finally:
+            self.stack.close()
+
+
+def config(family, **changes):
+    """A small lab that costs little: a mapping for gen. `changes` replace keys, mappings key by key."""
+    base = {
+        "name": "db",
+        "replica-count": 1,
+        "wal-keep-size": "32MB",
+        "pgbench-scale": 2,
+        "pgbench": {"clients": 2, "threads": 1, "duration": 10, "pause": 1, "rate": 60},
+        "postgresql": {"max-slot-wal-keep-size": "64MB",
+                       "parameters": {"max_wal_size": "64MB", "min_wal_size": "32MB"}},
+        "guest": {"image": FAMILIES[family], "packages": "preinstalled"},
+        "vm": {"data-disk-size": "4Gi"},
+    }
+    for key, value in changes.items():
+        key = key.replace("_", "-")
+        base[key] = {**base.get(key, {}), **value} if isinstance(value, dict) else value
+    return base
+
+
+def expect(truth, message):
+    if not truth:
+        raise AssertionError(message)
+
+
+def expect_equal(found, wanted, what):
+    expect(found == wanted, f"{what}: {found!r}, expected {wanted!r}")
+
+
+class ArgumentWatch:
+    """Looks at the arguments of every process of this machine, those in containers too, for as long as it runs."""
+
+    def __init__(self, *needles):
+        self.needles = [needle.encode() for needle in needles]
+        self.found = set()
+        self.sweeps = 0
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self):
+        while not self.ending.wait(0.2):
+            self.sweeps += 1
+            for entry in os.scandir("/proc"):
+                if entry.name.isdigit():
+                    try:
+                        arguments = pathlib.Path(entry.path, "cmdline").read_bytes()
+                    except OSError:
+                        continue
+                    if any(needle in arguments for needle in self.needles):
+                        self.found.add(arguments.replace(b"\0", b" ").decode(errors="replace"))
+
+    def stop(self):
+        self.ending.set()
+        self.thread.join()
+
+
+__all__ = ["ArgumentWatch", "Result", "Story", "config", "expect", "expect_equal", "pause", "scenario"]
