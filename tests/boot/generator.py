@@ -1,5 +1,6 @@
 """Running gen."""
 
+import json
 import pathlib
 import subprocess
 
@@ -16,7 +17,7 @@ class Generator:
     def __init__(self, path=None):
         if path is None:
             subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=REPOSITORY, check=True)
-            path = REPOSITORY / "target/release/gen"
+            path = target_directory() / "release/gen"
         self.path = pathlib.Path(path).resolve()
 
     def bundle(self, directory, config, passwords=None):
@@ -28,3 +29,10 @@ class Generator:
             secrets.write_text(yaml.safe_dump(passwords, allow_unicode=True))
         text = run(self.path, directory / "gen.yaml")
         return text, yaml.safe_load(secrets.read_text()) if secrets.exists() else {}
+
+
+def target_directory():
+    """Where cargo builds: CARGO_TARGET_DIR and cargo's configuration have a say in it."""
+    metadata = subprocess.run(["cargo", "metadata", "--format-version", "1", "--no-deps"], cwd=REPOSITORY, check=True,
+                              capture_output=True)
+    return pathlib.Path(json.loads(metadata.stdout)["target_directory"])

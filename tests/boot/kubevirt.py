@@ -56,7 +56,7 @@ class VirtualMachine:
         self.hostname = spec.get("hostname", self.name)
         self.subdomain = spec.get("subdomain")
         self.grace_period = spec["terminationGracePeriodSeconds"]
-        self.probe_port = spec["readinessProbe"]["tcpSocket"]["port"]
+        self.probe = spec["readinessProbe"]
         self.uuid = spec["domain"]["firmware"]["uuid"]
         self.memory = quantity(spec["domain"].get("memory", {}).get("guest", "2Gi"))
         self.root_templates = {t["metadata"]["name"]: t for t in document["spec"].get("dataVolumeTemplates", [])}

@@ -1,7 +1,9 @@
 """A lab: a bundle applied to a namespace of a cluster of its own, whose VMs can be started and stopped."""
 
+import concurrent.futures
 import pathlib
 import threading
+import time
 
 import disks
 import images
@@ -25,6 +27,7 @@ class Node:
         self.pod = None
         self.guest = None
         self.ready = False
+        self.failures = 0
 
     @property
     def on(self):
@@ -101,16 +104,17 @@ class Lab:
 
     # What KubeVirt does.
 
-    def start(self, *names, image=None):
+    def start(self, *names, image=None, without=()):
+        """Starts VMs; `without` are serials of disks that are not attached."""
         for name in names:
-            self._start(self.nodes[name], image or self.image)
+            self._start(self.nodes[name], image or self.image, without)
 
-    def _start(self, node, image):
+    def _start(self, node, image, without):
         vm = node.vm
         node.directory.mkdir(exist_ok=True)
         with self.lock:
             pod = self.network.add_vm(vm, self.containers)
-            node.pod, node.ready = pod, False
+            node.pod, node.ready, node.failures = pod, False, 0
         seed = node.directory / "cloudinit.iso"
         disks.iso(seed, "cidata", vm.seed(self.objects))
         secrets = {}
@@ -119,7 +123,8 @@ class Lab:
                 files = kubevirt.secret_files(self.objects["Secret", disk.source["secretName"]])
                 secrets[disk.serial] = node.directory / f"{disk.name}.iso"
                 disks.secret_iso(secrets[disk.serial], disk.source.get("volumeLabel", "cfgdata"), files)
-        data = {disk.serial: self.disk(volume) for volume, disk in vm.database_disks().items()}
+        data = {disk.serial: self.disk(volume) for volume, disk in vm.database_disks().items()
+                if disk.serial not in without}
         if self.containers:
             layers = [layer.path for layer in images.ROOTS[self.family, image]]
             guest = Container(vm, f"{self.name}-{vm.name}", node.directory, pod, layers)
@@ -169,28 +174,38 @@ class Lab:
             self._publish()
 
     def _control(self):
-        """Readiness probes, and what follows from them."""
-        enter_netns(self.network.hub)
-        failures = {}
-        while not self.closing.is_set():
-            for node in list(self.nodes.values()):
-                pod = node.pod
-                if pod is None:
-                    continue
-                if self.network.answers(pod.address, node.vm.probe_port):
-                    node.ready, failures[pod.address] = node.pod is pod, 0
-                else:
-                    failures[pod.address] = failures.get(pod.address, 0) + 1
-                    if failures[pod.address] >= 3:
-                        node.ready = False
-            try:
-                with self.lock:
-                    if not self.closing.is_set():
-                        self._publish()
-            except Exception as error:
-                self.failure = error
-            # A probe costs an emulated machine a process.
-            self.closing.wait(0.5 if self.containers else 3)
+        """Readiness probes, and what follows from them. A guest that hangs must not delay the others' probes."""
+        due = {}
+        with concurrent.futures.ThreadPoolExecutor(4, initializer=enter_netns, initargs=(self.network.hub,)) as pool:
+            while not self.closing.is_set():
+                now = time.monotonic()
+                nodes = [node for node in self.nodes.values() if node.pod and due.get(node.pod.address, 0) <= now]
+                for node in nodes:
+                    due[node.pod.address] = now + self._period(node)
+                list(pool.map(self._probe, nodes))
+                try:
+                    with self.lock:
+                        if not self.closing.is_set():
+                            self._publish()
+                except Exception as error:
+                    self.failure = error
+                self.closing.wait(0.25)
+
+    def _period(self, node):
+        """Seconds between probes. A machine without KVM is asked as often as a real one; a container that is not ready
+        at each turn, so that a test measures the guest and not the probe."""
+        return node.vm.probe["periodSeconds"] if node.ready or not self.containers else 0.5
+
+    def _probe(self, node):
+        pod = node.pod
+        if pod is None:
+            return
+        if self.network.answers(pod.address, node.vm.probe):
+            node.ready, node.failures = node.pod is pod, 0
+        else:
+            node.failures += 1
+            if node.failures >= node.vm.probe.get("failureThreshold", 3):
+                node.ready = False
 
     def _publish(self):
         running = [(node.vm, node.pod, node.ready) for node in self.nodes.values() if node.pod]
@@ -220,11 +235,12 @@ class Lab:
         password = self.passwords["client-password"] if password is None else password
         return postgres.ask(pod.netns, self.nodes[name].pod.address, statement, user, password, database)
 
-    def superuser(self, name, statement, database="postgres"):
+    def superuser(self, name, statement, database="postgres", timeout=60):
         """Asks in the guest, as postgres."""
         return self.guest(name).run(
             "setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "env", "PGHOST=/run/postgresql",
-            "psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-", stdin=statement)
+            "psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-", stdin=statement,
+            timeout=timeout)
 
     def wait_for_primary(self, seconds=180):
         """Until the primary serves a complete benchmark database."""

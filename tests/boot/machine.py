@@ -136,6 +136,10 @@ class Machine:
         self.process.wait(60)
         self._release()
 
+    def grow(self, serial, size):
+        """A volume that grows while the VM runs."""
+        self.monitor.execute("block_resize", node_name=serial, size=size)
+
     def _release(self):
         end(self.process, 20)
         for connection in (self.agent, self.monitor):
@@ -208,8 +212,8 @@ class _Monitor:
         self.lines.receive(10)
         self.execute("qmp_capabilities")
 
-    def execute(self, command):
-        self.lines.send({"execute": command})
+    def execute(self, command, **arguments):
+        self.lines.send({"execute": command, "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}})
         while True:
             answer = json.loads(self.lines.receive(10))
             if "error" in answer:

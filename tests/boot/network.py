@@ -7,6 +7,7 @@ have virtual addresses that the hub translates to the ready pods, as kube-proxy 
 
 import ctypes
 import functools
+import http.client
 import http.server
 import os
 import pathlib
@@ -172,13 +173,17 @@ class Network:
             self.dns.send_signal(signal.SIGHUP)
             self.published = (hosts, rules)
 
-    def answers(self, address, port):
-        """The readiness probe, from the calling thread's namespace."""
+    def answers(self, address, probe):
+        """Whether a readiness probe succeeds, as the kubelet asks from the calling thread's namespace."""
+        get = probe["httpGet"]
+        connection = http.client.HTTPConnection(address, get["port"], timeout=probe["timeoutSeconds"])
         try:
-            socket.create_connection((address, port), 1).close()
-        except OSError:
+            connection.request("GET", get["path"])
+            return 200 <= connection.getresponse().status < 400
+        except (OSError, http.client.HTTPException):
             return False
-        return True
+        finally:
+            connection.close()
 
     def serve_packages(self, directories):
         """Serves {first part of the path: directory} as http://mirror.test/, and as a proxy at http://proxy.test:3128;

@@ -12,6 +12,8 @@ class Report:
         with self.lock:
             self.results.append(result)
             print(f"{result.outcome:11} {result.seconds:6.1f} s  {result.story} · {result.title}", flush=True)
+            for what, seconds in result.figures:
+                print(f"{'':11} {seconds:6.1f} s    {what}", flush=True)
             if result.details:
                 print("".join(f"    {line}\n" for line in result.details.splitlines()), flush=True)
 
@@ -23,7 +25,9 @@ class Report:
         lines = []
         for story, results in sorted(stories.items()):
             lines.append(f"{sum(r.seconds for r in results):7.1f} s              {story}")
-            lines += [f"{r.seconds:7.1f} s  {r.outcome:11}   {r.title}" for r in results]
+            for r in results:
+                lines.append(f"{r.seconds:7.1f} s  {r.outcome:11}   {r.title}")
+                lines += [f"{seconds:7.1f} s  {'':11}     {what}" for what, seconds in r.figures]
         return "\n".join(lines)
 
     def summary(self):

@@ -35,6 +35,7 @@ class Result:
     outcome: str
     seconds: float
     details: str = ""
+    figures: list = dataclasses.field(default_factory=list)
 
 
 class Story:
@@ -52,6 +53,7 @@ class Story:
         self.directory = pathlib.Path(directory)
         self.stack = contextlib.ExitStack()
         self.lab = None
+        self.figures = []
 
     @classmethod
     def named(cls, family):
@@ -73,6 +75,13 @@ class Story:
         lab = Lab(name, directory, self.generator, self.image, self.containers)
         self.stack.callback(lab.close)
         return lab
+
+    @contextlib.contextmanager
+    def timed(self, what):
+        """Measures what the block takes, for the table of the report."""
+        started = time.monotonic()
+        yield
+        self.figures.append((what, time.monotonic() - started))
 
     def new_writer(self):
         writer = Writer(self.lab)
@@ -98,7 +107,8 @@ class Story:
                 except Exception:
                     outcome, broken = "failed", method.fatal
                     details = traceback.format_exc() + (self.lab.story() if self.lab else "")
-                report(Result(self.name, method.title, outcome, time.monotonic() - started, details))
+                report(Result(self.name, method.title, outcome, time.monotonic() - started, details, self.figures))
+                self.figures = []
         finally:
             self.stack.close()
 

@@ -1,6 +1,6 @@
 """Steps that several stories take."""
 
-from shell import CommandFailed, wait_until
+from shell import CommandFailed, run, wait_until
 from story import Story, expect, expect_equal
 
 
@@ -14,6 +14,27 @@ class Checks(Story):
         lab.wait_for_streaming()
         self.systems = {name: self.system(name) for name in lab.nodes}
         expect_equal(len(set(self.systems.values())), 1, "number of system identifiers")
+
+    def copy_disks(self, name):
+        """Copies of a VM's database disks as they are now, by DataVolume. Those of a running VM are crash-consistent: the
+        file systems are frozen for the moment, the programs are not told."""
+        node = self.lab.nodes[name]
+        copies = {volume: self.lab.disk(volume).with_suffix(".copy") for volume in node.vm.database_disks()}
+        mounts = node.on and self.in_data(
+            name, "for d in $PGDATA $PGDATA/pg_wal/; do findmnt -nro TARGET --target $d; done | sort -ru").split()
+        for mount in mounts or []:
+            node.guest.run("fsfreeze", "--freeze", mount)
+        try:
+            for volume, copy in copies.items():
+                run("cp", "--sparse=always", self.lab.disk(volume), copy)
+        finally:
+            for mount in mounts or []:
+                node.guest.run("fsfreeze", "--unfreeze", mount)
+        return copies
+
+    def restore(self, copies):
+        for volume, copy in copies.items():
+            copy.replace(self.lab.disk(volume))
 
     def restarted(self, *names):
         self.lab.restart(*names)

@@ -70,7 +70,9 @@ class Machines(Emulated):
 
     @scenario("forming from blank disks, all started at once: both replicas stream under their own name and slot")
     def forming(self):
-        self.lab.start(*self.lab.nodes)
+        with self.timed("blank disks -> all replicas stream"):
+            self.lab.start(*self.lab.nodes)
+            self.serves_and_streams()
         self.forms()
 
     @scenario("cloud-init is done without errors, no unit has failed", fatal=False)
@@ -163,9 +165,25 @@ class Machines(Emulated):
     def power_button(self):
         lab = self.lab
         replica = lab.replicas[0]
-        lab.restart(replica)
+        lab.stop(replica)
+        with self.timed("start of a replica -> it streams"):
+            lab.start(replica)
+            self.serves_and_streams()
         self.comes_back(replica)
         self.in_journal(replica, "database system was shut down in recovery")
+
+
+    @scenario("a disk that grows while the VM runs: restarting virtwork-setup.service grows the file system", fatal=False)
+    def grows(self):
+        lab = self.lab
+        name = lab.replicas[0]
+        guest = lab.guest(name)
+        before = int(self.in_data(name, "df -k --output=size $PGDATA | tail -n 1"))
+        guest.grow("data", 5 << 30)
+        guest.run("systemctl", "restart", "virtwork-setup.service", timeout=600)
+        after = int(self.in_data(name, "df -k --output=size $PGDATA | tail -n 1"))
+        expect(after > before * 1.2, f"the file system had {before} KiB and has {after}")
+        self.serves_and_streams()
 
 
 class PlainMachine(Emulated):

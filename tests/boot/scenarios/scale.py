@@ -10,19 +10,26 @@ class Scale(Checks):
 
     def setup(self):
         self.lab = self.new_lab()
-        self.config = config(self.family, pgbench_scale=1, pgbench={"clients": 1, "rate": 30},
+        self.config = config(self.family, replica_count=8, pgbench_scale=1, pgbench={"clients": 1, "rate": 30},
                              postgresql={"parameters": {"max_wal_size": "64MB", "min_wal_size": "32MB",
                                                         "shared_buffers": "32MB"}})
         self.lab.apply(self.config)
 
-    @scenario("three replicas clone at the same time under load")
-    def three(self):
+    @scenario("eight replicas clone at the same time under load, with a slot cap for two: none takes another's WAL")
+    def eight(self):
         lab = self.lab
-        lab.start(*lab.nodes)
+        lab.start(lab.primary)
+        lab.wait_for_primary()
+        with self.timed("eight clones at once"):
+            lab.start(*lab.replicas)
+            lab.wait_for_streaming(seconds=400)
         self.formed()
+        journals = {name: lab.journal(name) for name in lab.replicas}
+        again = {name: lines for name, journal in journals.items()
+                 if (lines := [line for line in journal.splitlines() if "cloning: attempt" in line or "cloning again" in line])}
+        expect_equal(again, {}, "clones that failed, by replica")
         self.writer = self.new_writer()
         self.load_runs()
-        self.grow(4)
         self.no_rows_missing()
 
     @scenario("replica-count raised to 10 without touching the running VMs")
@@ -50,6 +57,16 @@ class Scale(Checks):
             lab.primary, "SELECT count(*) FROM pg_replication_slots") == "2", 150)
         lab.wait_for_streaming()
         self.no_rows_missing()
+
+    @scenario("a newer PostgreSQL beside the one whose data is on the disk: the latter goes on")
+    def two_majors(self):
+        lab = self.lab
+        name = lab.replicas[0]
+        guest, before = lab.guest(name), self.data_directory(name)
+        guest.run("bash", "-c", "mkdir -p /usr/lib/postgresql/99 && ln -s ../15/bin /usr/lib/postgresql/99/bin")
+        guest.run("systemctl", "restart", "virtwork-setup.service", timeout=120)
+        lab.wait_for_streaming()
+        expect_equal(self.data_directory(name), before, f"data directory of {name}")
 
     def grow(self, count):
         """Raises replica-count and starts the new VMs; the old ones keep their documents and their lives."""
