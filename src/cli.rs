@@ -25,7 +25,7 @@ pub struct Cli {
     /// The config; `-` is standard input [default: gen.yaml, or built-in defaults where there is none]
     pub config: Option<PathBuf>,
 
-    /// Write one file per object into DIR instead of a stream to standard output
+    /// Write one file per object into DIR, which holds one lab, instead of a stream to standard output
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 

@@ -11,7 +11,7 @@ pub mod vm;
 use crate::diagnostic::Problems;
 use crate::node::{self, Node};
 use crate::source::Source;
-use crate::value::{AnnotationKey, LabName, LabelKey, LabelValue, Namespace, PgSize};
+use crate::value::{AnnotationKey, AnnotationValue, LabName, LabelKey, LabelValue, Namespace, PgSize};
 use credentials::Credentials;
 use fields::{Entries, Field, Fields};
 use guest::Guest;
@@ -39,7 +39,7 @@ pub struct Config {
     /// Labels for every object.
     pub labels: Field<Entries<LabelKey, LabelValue>>,
     /// Annotations for every object.
-    pub annotations: Field<Entries<AnnotationKey, String>>,
+    pub annotations: Field<Entries<AnnotationKey, AnnotationValue>>,
     /// The load.
     pub pgbench: Field<Pgbench>,
     /// The servers.

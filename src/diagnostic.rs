@@ -2,6 +2,7 @@
 
 use crate::source::{Source, one_line};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use std::fmt;
 use std::ops::Range;
 
 /// A range of bytes in a [`Source`].
@@ -58,6 +59,11 @@ impl Problems {
         if self.0.len() < 1000 && !self.0.contains(&diagnostic) {
             self.0.push(diagnostic);
         }
+    }
+
+    /// Takes back the fault that was added last.
+    pub fn pop(&mut self) -> Option<Diagnostic> {
+        self.0.pop()
     }
 
     /// Ends the collection: the faults as a [`Report`] in the order of the text, or the value.
@@ -147,3 +153,12 @@ impl Report {
         text.replace(|c: char| ('\u{80}'..='\u{9f}').contains(&c), "\u{b7}")
     }
 }
+
+/// The report as text without colour.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.render(false).trim_end())
+    }
+}
+
+impl std::error::Error for Report {}

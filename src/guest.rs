@@ -8,7 +8,11 @@ use crate::plan::{Family, Plan};
 use crate::value::IpFamilyPolicy;
 use crate::yaml::Yaml;
 
-/// The user-data of a role: one text for all its VMs. What differs between them comes from the VM's host name.
+/// How deep the lines of user-data stand in their Secret: below `stringData` and `userdata`.
+const USER_DATA_INDENT: usize = 4;
+
+/// The user-data of a role, as the lines of its block in the Secret: one text for all its VMs. What differs between
+/// them comes from the VM's host name.
 pub fn user_data(plan: &Plan, role: Role) -> String {
     let users = plan.guest.user.as_ref().map(|user| {
         list![
@@ -29,8 +33,9 @@ pub fn user_data(plan: &Plan, role: Role) -> String {
     ];
     let generated = generated.into_iter().map(|(path, content)| file(path, "0644", content.into()));
     let verbatim =
-        files::of(role, plan.guest.family).map(|f| file(f.path, f.permissions(), f.content.into()));
+        files::of(role, plan.guest.family).map(|f| file(f.path, f.permissions(), Yaml::Script(f.content)));
     let tree = map! {
+        "bootcmd" => bootcmd(plan.guest.family),
         "ssh_authorized_keys" => default_keys.then(|| plan.guest.authorized_keys.clone()),
         "users" => users,
         "write_files" => Yaml::items(generated.chain(verbatim)),
@@ -41,14 +46,35 @@ pub fn user_data(plan: &Plan, role: Role) -> String {
             "systemctl start --no-block virtwork-setup.service",
         ],
     };
-    let mut text = String::from("#cloud-config\n");
-    text.push_str(match role {
-        Role::Primary => "# PostgreSQL primary under pgbench load.",
-        Role::Replica => "# PostgreSQL replica.",
-    });
-    text.push_str(" The work is done by virtwork-setup.service at every boot.\n");
-    tree.write(&mut text);
-    text
+    let comment = match role {
+        Role::Primary => {
+            "# PostgreSQL primary under pgbench load. The work is done by virtwork-setup.service at every boot."
+        }
+        Role::Replica => "# PostgreSQL replica. The work is done by virtwork-setup.service at every boot.",
+    };
+    let mut lines = String::new();
+    tree.write_nested(&["#cloud-config", comment], USER_DATA_INDENT, &mut lines);
+    lines
+}
+
+/// What is done first at every boot, before the files are written. runcmd comes last, some seconds later.
+fn bootcmd(family: Family) -> Yaml {
+    // an image with PostgreSQL starts a cluster of its own, which the set-up would have to wait for
+    let stop_clusters: &[&'static str] = match family {
+        Family::Debian => &[
+            "ln -sfn /dev/null /etc/systemd/system/postgresql@.service",
+            "systemctl stop --no-block 'postgresql@*.service'",
+        ],
+        Family::Rpm => &[],
+    };
+    // As soon as the files are there (cloud-init's first stage) and the package manager is configured (its second).
+    // What runcmd does again is for an image on which this finds no systemd.
+    let start = "systemd-run --quiet --no-block --collect \
+                 --property='After=cloud-init.service cloud-init-network.service cloud-config.service' \
+                 sh -c 'systemctl daemon-reload && \
+                 systemctl enable --quiet virtwork-setup.service virtwork-refresh.service && \
+                 systemctl start --no-block virtwork-setup.service'";
+    Yaml::items(stop_clusters.iter().chain([&start]).map(|command| Yaml::from(*command)))
 }
 
 fn file(path: &'static str, permissions: &'static str, content: Yaml) -> Yaml {

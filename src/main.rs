@@ -2,69 +2,128 @@
 #![allow(clippy::disallowed_methods)]
 
 mod cli;
+mod command;
+mod input;
+mod output;
 
 use clap::Parser as _;
 use cli::{Cli, Color, Print};
-use std::io::{self, ErrorKind, IsTerminal as _, Read as _, Write as _};
+use command::{command, is_stream, quoted};
+use input::Secrets;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use virtwork_gen::plan::CredentialsPlan;
-use virtwork_gen::secrets::SecretsFile;
-use virtwork_gen::sink::{self, Comparison, shown};
-use virtwork_gen::{Bundle, Passwords, Plan, Report, Source};
+use virtwork_gen::sink::{self, Comparison, Directory, shown};
+use virtwork_gen::{Bundle, Plan, Report, Source};
 
 const EXAMPLE: &str = include_str!("../templates/example.yaml");
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(&cli) {
-        Ok(code) => code,
-        Err(report) => {
-            say(&report.render(has_color(cli.color)));
-            ExitCode::from(2)
+    let (color, done) = match Cli::try_parse() {
+        Ok(cli) => (cli.color, run(&cli)),
+        Err(error) if error.use_stderr() => {
+            say(&error.render().to_string());
+            return ExitCode::from(2);
         }
-    }
+        // clap itself would not tell that nobody gets its help or version
+        Err(help) => (Color::Auto, print(&help.render().to_string())),
+    };
+    done.unwrap_or_else(|report| {
+        say(&report.render(has_color(color)));
+        ExitCode::from(2)
+    })
+}
+
+fn print(text: &str) -> Result<ExitCode, Report> {
+    output::is_kept()?;
+    output::to_stdout(|out| out.write_all(text.as_bytes()))
 }
 
 fn run(cli: &Cli) -> Result<ExitCode, Report> {
     if let Some(Print::Example) = cli.print {
-        return to_stdout(|out| out.write_all(EXAMPLE.as_bytes()));
+        return print(EXAMPLE);
     }
-    let (config, directory) = read_config(cli.config.as_deref())?;
-    let plan = Plan::new(&config)?;
+    is_directory(cli)?;
+    let config = input::config(cli, &say)?;
+    let mut plan = Plan::new(&config)?;
     for note in &plan.notes {
-        say(&format!("note: {note}\n"));
+        note_that(note);
     }
-    let secrets = Secrets::of(&plan, &directory, cli)?;
+    loop {
+        match generate(cli, &config, plan)? {
+            Some(code) => return Ok(code),
+            // another run made the secrets file meanwhile: with its passwords, then
+            None => plan = Plan::new(&config)?,
+        }
+    }
+}
+
+/// Generates from what is on disk now. `None`: another run changed the secrets file before anything was written.
+fn generate(cli: &Cli, config: &Source, plan: Plan) -> Result<Option<ExitCode>, Report> {
+    is_no_input(cli, &plan)?;
+    let secrets = Secrets::of(&plan, cli, &say)?;
     let bundle = Bundle::new(plan, secrets.passwords.as_ref())?;
     match (&cli.output, cli.check) {
-        (None, true) => {
-            say(&format!("{}: valid\n", config.name));
-            Ok(ExitCode::SUCCESS)
-        }
+        (None, true) => say(&format!("{}: valid\n", config.name)),
         (None, false) => {
-            secrets.save()?;
-            to_stdout(|out| sink::stream(&bundle, out))
+            output::is_kept()?;
+            if !secrets.save(&say)? {
+                return Ok(None);
+            }
+            if bundle.holds_passwords()
+                && let Some(note) = output::exposure()
+            {
+                note_that(&note);
+            }
+            output::to_stdout(|out| sink::stream(&bundle, out))?;
         }
-        (Some(directory), true) => check(&Comparison::new(&bundle, directory)?, directory),
-        (Some(directory), false) => {
-            let comparison = Comparison::new(&bundle, directory)?;
+        (Some(path), true) => {
+            spares_inputs(cli, &bundle, path)?;
+            let directory = Directory::to_read(path, &mut || waiting(path))?;
+            let comparison = Comparison::new(&bundle, directory, || another_lab(cli, config, &bundle, path))?;
+            return check(&comparison, cli, path).map(Some);
+        }
+        (Some(path), false) => {
+            let directory = Directory::to_write(path, &mut || waiting(path))?;
+            spares_inputs(cli, &bundle, path)?;
+            let comparison = Comparison::new(&bundle, directory, || another_lab(cli, config, &bundle, path))?;
+            if let (Some(added), Some(changed)) = (secrets.added_to(), comparison.changed_passwords().next())
+            {
+                // the passwords in the directory may be those of a run that was first
+                return if secrets.is_outdated() { Ok(None) } else { Err(other_passwords(added, &changed)) };
+            }
             let mut notes: Vec<_> = comparison.password_files().map(|path| password_note(&path)).collect();
-            notes.extend(comparison.changed_disks().map(|path| disk_note(&path)));
             notes.extend(
                 comparison
-                    .stale_files()
-                    .map(|path| format!("removed `{}`, no longer part of the bundle", shown(&path))),
+                    .exposed_files()
+                    .map(|path| format!("`{}` could be read by others; now only by you", shown(&path))),
             );
+            notes.extend(few(comparison.stale_files(), |files| {
+                format!("removed {files}, no longer part of the bundle")
+            }));
+            // before anything is written: a lab in which only the disks are refused is half of each config
+            note_changes(&comparison);
             let staged = comparison.stage()?;
-            secrets.save()?;
+            if !secrets.save(&say)? {
+                return Ok(None);
+            }
             staged.commit()?;
             for note in notes {
-                say(&format!("note: {note}\n"));
+                note_that(&note);
             }
-            Ok(ExitCode::SUCCESS)
         }
     }
+    Ok(Some(ExitCode::SUCCESS))
+}
+
+/// Refuses what elsewhere means standard output; here it would become a directory that nobody wants.
+fn is_directory(cli: &Cli) -> Result<(), Report> {
+    if cli.output.as_deref() != Some(Path::new("-")) {
+        return Ok(());
+    }
+    let streamed = command(cli.config.as_deref(), None, false);
+    let help = format!("`{streamed}` writes to standard output; a directory called `-` is `-o ./-`");
+    Err(Report::failure("--output", "`-o -` names no directory", help))
 }
 
 fn password_note(path: &Path) -> String {
@@ -74,24 +133,162 @@ fn password_note(path: &Path) -> String {
     )
 }
 
-fn disk_note(path: &Path) -> String {
-    format!(
-        "`{}` changed: a cluster that has this DataVolume refuses it; keep its size in `data-disk-size` or \
-         `wal-disk-size`, and grow the PVC",
-        shown(path)
+/// Says what a running lab does not take as it takes the rest.
+fn note_changes(comparison: &Comparison) {
+    for path in comparison.changed_passwords() {
+        note_that(&format!(
+            "the passwords in `{}` change; VMs that run take them at their next start",
+            shown(&path)
+        ));
+    }
+    if let Some(note) = few(comparison.changed_disks(), disk_note) {
+        note_that(&note);
+    }
+}
+
+/// One note on all files: the first are named, the rest is counted, because thousands of replicas have as many.
+fn few(files: impl Iterator<Item = PathBuf>, note: impl Fn(&str) -> String) -> Option<String> {
+    const NAMED: usize = 4;
+    let files: Vec<_> = files.collect();
+    let named: Vec<_> = files.iter().take(NAMED).map(|path| format!("`{}`", shown(path))).collect();
+    let rest = files.len() - named.len();
+    let named = named.join(", ");
+    match (files.len(), rest) {
+        (0, _) => None,
+        (_, 0) => Some(note(&named)),
+        _ => Some(note(&format!("{named} and {rest} more"))),
+    }
+}
+
+/// Random passwords in place of others: those of another lab, or of this one without its secrets file.
+fn other_passwords(added: &Path, changed: &Path) -> Report {
+    Report::failure(
+        &shown(added),
+        format!("`{}` holds other passwords than the random ones for `{}`", shown(changed), shown(added)),
+        format!(
+            "if it is of this lab, bring the passwords back into `{}` (there they are in base64); else choose \
+             another directory",
+            shown(added)
+        ),
     )
 }
 
-fn check(comparison: &Comparison, directory: &Path) -> Result<ExitCode, Report> {
+fn disk_note(files: &str) -> String {
+    format!(
+        "another spec in {files}: a cluster that has this DataVolume refuses it and takes the rest; keep the old size, \
+         class and modes in the config; to grow a disk, grow its PVC"
+    )
+}
+
+fn waiting(path: &Path) {
+    note_that(&format!("another gen is at work in `{}`; waiting for it", shown(path)));
+}
+
+/// What to do about a directory of another lab. Nothing in it may be lost, whichever of the two was meant.
+fn another_lab(cli: &Cli, config: &Source, bundle: &Bundle, path: &Path) -> String {
+    if cli.check {
+        return format!(
+            "name the config of `{0}`, or the directory of this lab instead of `{0}`",
+            shown(path)
+        );
+    }
+    let lab = bundle.plan().names.lab();
+    let into = |directory: &Path| command(cli.config.as_deref(), Some(directory), false);
+    let beside = |end: &str| {
+        path.file_name().map(|name| {
+            let mut name = name.to_owned();
+            name.push(end);
+            path.with_file_name(name)
+        })
+    };
+    let own = beside(&format!("-{lab}")).unwrap_or_else(|| path.join(lab));
+    let mut help = format!("one directory holds one lab; `{}` writes this one beside it", into(&own));
+    if config.name == Source::built_in_defaults().name {
+        help.push_str(&format!("; for the lab of `{}` name its config", shown(path)));
+    } else if let Some(aside) = beside(".old").filter(|_| !holds_input(cli, bundle, path)) {
+        help.push_str(&format!(
+            "; if it takes the place of the other, keep that aside: `mv {} {} && {}`",
+            quoted(&path.components().collect::<PathBuf>()),
+            quoted(&aside),
+            into(path)
+        ));
+    }
+    if cli.config.as_deref().is_some_and(is_stream) {
+        help.push_str("; give it the same input");
+    }
+    help
+}
+
+/// Whether the config or its secrets file would go away together with a directory.
+fn holds_input(cli: &Cli, bundle: &Bundle, path: &Path) -> bool {
+    let is_inside = |file: &Path| Some(file.canonicalize().ok()?.starts_with(path.canonicalize().ok()?));
+    input::files(cli, bundle.plan()).any(|(_, file)| is_inside(&file).unwrap_or(false))
+}
+
+/// Refuses to write a file of the bundle over what it is made from. A secrets file that is not there yet would come
+/// first, and the Secret take its place.
+fn spares_inputs(cli: &Cli, bundle: &Bundle, directory: &Path) -> Result<(), Report> {
+    let directory = directory.canonicalize();
+    for (what, file) in input::files(cli, bundle.plan()) {
+        let place = file.canonicalize().or_else(|_| {
+            let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+            Ok::<_, io::Error>(
+                parent.unwrap_or(Path::new(".")).canonicalize()?.join(file.file_name().unwrap_or_default()),
+            )
+        });
+        let (Ok(place), Ok(directory)) = (place, &directory) else { continue };
+        if place.parent() == Some(directory)
+            && bundle.files().any(|document| place.ends_with(document.file_name()))
+        {
+            return Err(Report::failure(
+                &shown(&file),
+                format!("`{}` is {what}, and a file of the bundle would take its place", shown(&file)),
+                "choose another directory, or another name for this file",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses, like `cat`, a standard output that goes to what the lab is made from.
+fn is_no_input(cli: &Cli, plan: &Plan) -> Result<(), Report> {
+    let stdin =
+        cli.config.as_deref().filter(|path| is_stream(path)).map(|_| ("the config", "/dev/stdin".into()));
+    let Some((what, file)) =
+        stdin.into_iter().chain(input::files(cli, plan)).find(|(_, file)| output::is_at(file))
+    else {
+        return Ok(());
+    };
+    let name = shown(&file);
+    let mut help = "send it to another file".to_owned();
+    if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+        help.push_str(&format!(
+            "; if `{name}` held something, bring it back first: `>` empties a file before gen starts"
+        ));
+    }
+    Err(Report::failure(&name, format!("standard output goes to `{name}`, {what}"), help))
+}
+
+fn check(comparison: &Comparison, cli: &Cli, path: &Path) -> Result<ExitCode, Report> {
+    for exposed in comparison.exposed_files() {
+        note_that(&format!(
+            "others can read the passwords in `{}`; `chmod 600 {}` keeps them yours",
+            shown(&exposed),
+            quoted(&exposed)
+        ));
+    }
     if comparison.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    to_stdout(|out| comparison.diff(out))?;
-    for path in comparison.changed_disks() {
-        say(&format!("note: {}\n", disk_note(&path)));
-    }
-    let directory = shown(directory);
-    say(&format!("{directory} is out of date: {}; run `gen -o {directory}`\n", comparison.summary()));
+    output::to_stdout(|out| comparison.diff(out))?;
+    note_changes(comparison);
+    let input = if cli.config.as_deref().is_some_and(is_stream) { " with the same input" } else { "" };
+    say(&format!(
+        "{} is out of date: {}; run `{}`{input}\n",
+        shown(path),
+        comparison.summary(),
+        command(cli.config.as_deref(), Some(path), false)
+    ));
     Ok(ExitCode::from(1))
 }
 
@@ -100,150 +297,8 @@ fn say(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Writes to standard output. A reader that has seen enough is no error.
-fn to_stdout(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<ExitCode, Report> {
-    let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    match write(&mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Report::failure(
-            "<stdout>",
-            format!("cannot write the output: {error}"),
-            "make room, then run gen again",
-        )),
-        _ => Ok(ExitCode::SUCCESS),
-    }
-}
-
-/// No config needs more; a bound keeps a wrong path from filling the memory.
-const MAX_CONFIG: u64 = 1 << 20;
-
-/// The config, and the directory that its relative paths start from.
-fn read_config(path: Option<&Path>) -> Result<(Source, PathBuf), Report> {
-    let here = PathBuf::new();
-    match path {
-        Some(path) if path == Path::new("-") => {
-            Ok((decode("<stdin>", read_bounded(io::stdin()), "pipe a config into it")?, here))
-        }
-        Some(path) => {
-            let directory = path.parent().map(Path::to_owned).unwrap_or_default();
-            Ok((read_file(path)?, directory))
-        }
-        None if Path::new("gen.yaml").symlink_metadata().is_ok() => {
-            Ok((read_file(Path::new("gen.yaml"))?, here))
-        }
-        None => Ok((Source::built_in_defaults(), here)),
-    }
-}
-
-fn read_file(path: &Path) -> Result<Source, Report> {
-    let bytes = std::fs::File::open(path).and_then(read_bounded);
-    decode(&shown(path), bytes, "name a config; `gen --print example > gen.yaml` makes one")
-}
-
-fn read_bounded(from: impl io::Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    from.take(MAX_CONFIG + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn decode(name: &str, bytes: io::Result<Vec<u8>>, help: &str) -> Result<Source, Report> {
-    let bytes = bytes.map_err(|e| Report::failure(name, format!("cannot read `{name}`: {e}"), help))?;
-    if bytes.len() as u64 > MAX_CONFIG {
-        return Err(Report::failure(name, format!("`{name}` is larger than 1 MiB"), help));
-    }
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(Source::new(name, text)),
-        Err(error) => {
-            let line =
-                error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count()
-                    + 1;
-            Err(Report::failure(
-                name,
-                format!("`{name}` is not UTF-8, first in line {line}"),
-                "save it as UTF-8",
-            ))
-        }
-    }
-}
-
-/// The passwords for the bundle, and what the secrets file lacks of them.
-struct Secrets {
-    passwords: Option<Passwords>,
-    /// Path and text of the completed secrets file, and the keys that were added.
-    addition: Option<(PathBuf, String, Vec<&'static str>)>,
-}
-
-impl Secrets {
-    /// Reads the secrets file where the bundle needs one; draws what is missing in it.
-    fn of(plan: &Plan, directory: &Path, cli: &Cli) -> Result<Self, Report> {
-        let none = Self { passwords: None, addition: None };
-        let CredentialsPlan::File(file) = &plan.credentials else { return Ok(none) };
-        if cli.check && cli.output.is_none() {
-            // nothing is written, so nobody needs to know them
-            let any = Passwords { replication: "-".to_owned(), client: "-".to_owned() };
-            return Ok(Self { passwords: Some(any), addition: None });
-        }
-        let path = directory.join(file);
-        let name = shown(&path);
-        let secrets = match std::fs::File::open(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => SecretsFile::empty(),
-            opened => {
-                SecretsFile::read(&decode(&name, opened.and_then(read_bounded), "mend the secrets file")?)?
-            }
-        };
-        if let Some(passwords) = secrets.passwords() {
-            return Ok(Self { passwords: Some(passwords), addition: None });
-        }
-        let missing = secrets.missing();
-        if cli.check {
-            return Err(Report::failure(
-                &name,
-                format!("no `{}` in `{name}`", missing.join("` and no `")),
-                "bring the secrets file that the directory was written with; --check adds nothing",
-            ));
-        }
-        let completed = secrets.completed(draw_password)?;
-        let passwords =
-            SecretsFile::read(&Source::new(&name, &completed)).ok().and_then(|file| file.passwords());
-        if passwords.is_none() {
-            return Err(Report::failure(
-                &name,
-                format!("cannot add `{}` to `{name}`", missing.join("` and `")),
-                "write one `key: \"password\"` on each line",
-            ));
-        }
-        Ok(Self { passwords, addition: Some((path, completed, missing)) })
-    }
-
-    /// Adds what was missing to the secrets file.
-    fn save(&self) -> Result<(), Report> {
-        let Some((path, text, keys)) = &self.addition else { return Ok(()) };
-        let name = shown(path);
-        sink::write_private(path, text).map_err(|e| {
-            Report::failure(
-                &name,
-                format!("cannot write `{name}`: {e}"),
-                "make its directory writable, or set `credentials`",
-            )
-        })?;
-        say(&format!(
-            "note: added a random `{}` to `{name}`; keep it, and keep it out of Git\n",
-            keys.join("` and `")
-        ));
-        Ok(())
-    }
-}
-
-/// 160 random bits as text that needs no quoting anywhere.
-fn draw_password() -> Result<String, Report> {
-    let mut bytes = [0; 20];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Report::failure(
-            "<random>",
-            format!("the operating system gives no random bytes: {error}"),
-            "write the passwords yourself",
-        )
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+fn note_that(note: &str) {
+    say(&format!("note: {note}\n"));
 }
 
 fn has_color(when: Color) -> bool {

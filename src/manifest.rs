@@ -12,28 +12,15 @@ use crate::names::{
 };
 use crate::plan::Plan;
 use crate::yaml::Yaml;
-use std::collections::BTreeMap;
 
-/// `metadata` of an object. The user's annotations override ours, and those for this kind of object all others.
-fn metadata(plan: &Plan, name: &str, role: Option<Role>, annotations: Annotations) -> Yaml {
-    let layers = [annotations.ours, &plan.annotations, annotations.of_kind];
-    let merged: BTreeMap<&str, &str> =
-        layers.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let annotated = !merged.is_empty();
-    let merged = merged.into_iter().map(|(key, value)| (key.to_owned().into(), value.to_owned().into()));
+/// `metadata` of an object with the annotations of its sort.
+fn metadata(plan: &Plan, name: &str, role: Option<Role>, annotations: &[(String, String)]) -> Yaml {
     map! {
         "name" => name.to_owned(),
         "namespace" => plan.namespace.clone(),
         "labels" => labels(plan, role),
-        "annotations" => annotated.then(|| Yaml::entries(merged)),
+        "annotations" => strings(annotations),
     }
-}
-
-/// Annotations of an object beside those of the config's `annotations`.
-#[derive(Default)]
-struct Annotations<'a> {
-    ours: &'a [(String, String)],
-    of_kind: &'a [(String, String)],
 }
 
 /// The labels of every object, of the VMs' pods and of their disks.
@@ -60,7 +47,8 @@ fn selector(plan: &Plan, role: Option<Role>) -> Yaml {
     }
 }
 
-/// A mapping of strings.
-fn strings(pairs: &[(String, String)]) -> Yaml {
-    Yaml::entries(pairs.iter().map(|(key, value)| (key.clone().into(), value.clone().into())))
+/// A mapping of strings, where there are any.
+fn strings(pairs: &[(String, String)]) -> Option<Yaml> {
+    let entries = pairs.iter().map(|(key, value)| (key.clone().into(), value.clone().into()));
+    (!pairs.is_empty()).then(|| Yaml::entries(entries))
 }

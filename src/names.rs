@@ -16,6 +16,10 @@ pub const LABEL_ROLE: &str = "virtwork/role";
 pub const COMPONENT: &str = "database";
 /// The port of PostgreSQL, on pods and Services alike: SELinux lets the walreceiver connect to no other.
 pub const POSTGRESQL_PORT: u32 = 5432;
+/// Where the guest answers the readiness probe, with the path [`READINESS_PATH`].
+pub const READINESS_PORT: u32 = 8008;
+/// The guest answers the same to any path; this one says what is asked.
+pub const READINESS_PATH: &str = "/readiness";
 /// The longest name of an object that becomes a host name, a label value or a replication slot.
 pub const MAX_NAME: usize = 63;
 

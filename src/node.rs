@@ -15,6 +15,8 @@ pub struct Node {
     pub value: NodeValue,
     /// Where it stands.
     pub span: Span,
+    /// The keys that lead to it: `vm.tolerations[0].key`; empty at the root.
+    pub path: String,
 }
 
 /// The content of a [`Node`].
@@ -62,20 +64,22 @@ const MAX_DEPTH: usize = 16;
 
 /// Reads one YAML document. An empty text is an empty mapping. `None`: the text cannot be read at all.
 pub fn parse(text: &str, problems: &mut Problems) -> Option<Node> {
-    if let Some(position) =
-        text.find(|c: char| c == '\0' || (c.is_control() && !matches!(c, '\n' | '\r' | '\t')))
-    {
+    if let Some(position) = text.find(|c: char| match c {
+        '\n' | '\r' | '\t' => false,
+        c => c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'),
+    }) {
         let c = text[position..].chars().next().unwrap_or_default();
         problems.push(
             Diagnostic::new(
                 position..position + c.len_utf8(),
-                format!("control character `{}`", c.escape_debug()),
+                format!("the character `{}` is not allowed", c.escape_unicode()),
             )
-            .help("remove it; YAML does not allow it"),
+            .help("remove it; YAML does not know it"),
         );
         return None;
     }
-    let mut reader = Reader { parser: Parser::new_from_str(text), offsets: Offsets::of(text), problems };
+    let mut reader =
+        Reader { text, parser: Parser::new_from_str(text), offsets: Offsets::of(text), problems };
     reader.document().map_err(|fault| reader.problems.push(*fault)).ok()
 }
 
@@ -116,7 +120,13 @@ fn unsupported(span: Span, what: &str) -> Fault {
     )
 }
 
+/// The end of a closing bracket; a block ends without one, somewhere below its last line.
+fn closing(end: &Span) -> Option<usize> {
+    (!end.is_empty()).then_some(end.end)
+}
+
 struct Reader<'a, 'p> {
+    text: &'a str,
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     offsets: Offsets,
     problems: &'p mut Problems,
@@ -131,12 +141,17 @@ impl<'a> Reader<'a, '_> {
                 if error.info().contains("unknown anchor") {
                     return Err(unsupported(at..at, "YAML aliases"));
                 }
-                Err(Box::new(Diagnostic::new(at..at, "this is not valid YAML").label(error.info()).help(
-                    "check the indentation, colons, quotes and brackets on this line and the one above it",
-                )))
+                Err(self.all_but_last(syntax_faults(self.text, at, error.info())))
             }
             None => Ok((Event::StreamEnd, self.offsets.len..self.offsets.len)),
         }
+    }
+
+    /// Reports all faults but the last, which ends the reading.
+    fn all_but_last(&mut self, mut faults: Vec<Diagnostic>) -> Fault {
+        let last = faults.pop().unwrap_or_else(|| not_yaml(self.text.len(), ""));
+        faults.into_iter().for_each(|fault| self.problems.push(fault));
+        Box::new(last)
     }
 
     fn document(&mut self) -> Result<Node, Fault> {
@@ -144,7 +159,8 @@ impl<'a> Reader<'a, '_> {
         loop {
             match self.next()? {
                 (Event::StreamEnd, span) => {
-                    return Ok(root.unwrap_or(Node { value: NodeValue::Map(Vec::new()), span }));
+                    let empty = || Node { value: NodeValue::Map(Vec::new()), span, path: String::new() };
+                    return Ok(root.unwrap_or_else(empty));
                 }
                 (Event::DocumentStart(_), span) if root.is_some() => {
                     return Err(Box::new(
@@ -154,7 +170,7 @@ impl<'a> Reader<'a, '_> {
                 }
                 (Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing, _) => {}
                 (event, span) => {
-                    let node = self.node(event, span, 0)?;
+                    let node = self.node(event, span, String::new(), 0)?;
                     // `---` alone or a file of comments: an empty config, not a null one
                     root = Some(match node.value {
                         NodeValue::Null if node.span.is_empty() => {
@@ -167,7 +183,7 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Fault> {
+    fn node(&mut self, event: Event<'a>, span: Span, path: String, depth: usize) -> Result<Node, Fault> {
         if depth > MAX_DEPTH {
             return Err(Box::new(
                 Diagnostic::new(span, "nested too deeply")
@@ -182,37 +198,49 @@ impl<'a> Reader<'a, '_> {
             Event::Scalar(_, _, 1.., _) | Event::SequenceStart(1.., _) | Event::MappingStart(1.., _) => {
                 Err(unsupported(span, "YAML anchors"))
             }
-            Event::Scalar(text, ScalarStyle::Plain, _, _) => Ok(Node { value: plain(&text), span }),
-            Event::Scalar(text, _, _, _) => Ok(Node { value: NodeValue::Text(text.into_owned()), span }),
+            Event::Scalar(_, ScalarStyle::Plain, _, _) if is_folded_mapping(&self.text[span.clone()]) => {
+                Err(self.all_but_last(missing_blanks(self.text, span.end)))
+            }
+            Event::Scalar(text, ScalarStyle::Plain, _, _) => Ok(Node { value: plain(&text), span, path }),
+            Event::Scalar(text, _, _, _) => {
+                Ok(Node { value: NodeValue::Text(text.into_owned()), span, path })
+            }
             Event::SequenceStart(..) => {
                 let mut items = Vec::new();
                 loop {
                     match self.next()? {
                         (Event::SequenceEnd, end) => {
-                            let span = span.start..items.last().map_or(end.end, |n: &Node| n.span.end);
-                            return Ok(Node { value: NodeValue::List(items), span });
+                            let last = items.last().map_or(end.end, |n: &Node| n.span.end);
+                            let span = span.start..closing(&end).unwrap_or(last);
+                            return Ok(Node { value: NodeValue::List(items), span, path });
                         }
-                        (event, span) => items.push(self.node(event, span, depth + 1)?),
+                        (event, span) => {
+                            let path = format!("{path}[{}]", items.len());
+                            items.push(self.node(event, span, path, depth + 1)?);
+                        }
                     }
                 }
             }
-            Event::MappingStart(..) => self.mapping(span, depth),
+            Event::MappingStart(..) => self.mapping(span, path, depth),
             _ => Err(Box::new(Diagnostic::new(span, "this is not valid YAML"))),
         }
     }
 
-    fn mapping(&mut self, span: Span, depth: usize) -> Result<Node, Fault> {
+    fn mapping(&mut self, span: Span, path: String, depth: usize) -> Result<Node, Fault> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
         let mut places = BTreeMap::new();
         loop {
             let (event, key_span) = self.next()?;
             if event == Event::MappingEnd {
-                let span = span.start..entries.last().map_or(key_span.end, |(_, n)| n.span.end);
-                return Ok(Node { value: NodeValue::Map(entries), span });
+                let last = entries.last().map_or(key_span.end, |(_, n)| n.span.end);
+                let span = span.start..closing(&key_span).unwrap_or(last);
+                return Ok(Node { value: NodeValue::Map(entries), span, path });
             }
-            let key = match self.node(event, key_span, depth + 1)? {
-                Node { value: NodeValue::Text(text) | NodeValue::Number(text), span } => Key { text, span },
-                Node { value: NodeValue::Bool(value), span } => Key { text: value.to_string(), span },
+            let key = match self.node(event, key_span, String::new(), depth + 1)? {
+                Node { value: NodeValue::Text(text) | NodeValue::Number(text), span, .. } => {
+                    Key { text, span }
+                }
+                Node { value: NodeValue::Bool(value), span, .. } => Key { text: value.to_string(), span },
                 Node { span, .. } => {
                     return Err(Box::new(
                         Diagnostic::new(span, "a key must be text").help("write `key: value`"),
@@ -220,7 +248,8 @@ impl<'a> Reader<'a, '_> {
                 }
             };
             let (event, value_span) = self.next()?;
-            let value = self.node(event, value_span, depth + 1)?;
+            let value_path = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
+            let value = self.node(event, value_span, value_path, depth + 1)?;
             if let Some(first) = places.get(&key.text) {
                 self.problems.push(
                     Diagnostic::new(key.span, format!("duplicate key `{}`", key.text.escape_debug()))
@@ -235,8 +264,145 @@ impl<'a> Reader<'a, '_> {
     }
 }
 
+/// What is wrong with a text that the parser stopped at: its own words name neither the fault nor always the line.
+///
+/// The text may be a secrets file's, so that no message shows what it holds.
+fn syntax_faults(text: &str, at: usize, info: &str) -> Vec<Diagnostic> {
+    let line_start = text[..at].rfind('\n').map_or(0, |line_break| line_break + 1);
+    let line = text[line_start..].lines().next().unwrap_or("");
+    let indentation = line.len() - line.trim_start_matches([' ', '\t']).len();
+    // YAML 1.2 allows it, the parser does not; it stops behind it, or at the key in front of it
+    let colon = text[..at].trim_end_matches([' ', '\t']).len();
+    for end in [colon, line_start + line.find(":\t").map_or(0, |colon| colon + 1)] {
+        let gap = text[end..].len() - text[end..].trim_start_matches([' ', '\t']).len();
+        if text[..end].ends_with(':') && text[end..end + gap].contains('\t') {
+            return vec![
+                Diagnostic::new(end..end + gap, "a tab after the colon").help("write a blank instead of it"),
+            ];
+        }
+    }
+    if info.contains("tab") {
+        let tabs =
+            if line[..indentation].contains('\t') { line_start..line_start + indentation } else { at..at };
+        return vec![Diagnostic::new(tabs, "a tab in the indentation").help("indent with blanks")];
+    }
+    if info.contains("escape") {
+        return vec![
+            not_yaml(at, info).help(r"in double quotes write `\\` for a backslash, or use single quotes"),
+        ];
+    }
+    if info.contains("quoted scalar") {
+        return vec![Diagnostic::new(at..at, "a quote that is not closed").help("close it on the same line")];
+    }
+    let blanks = missing_blanks(text, at);
+    if !blanks.is_empty() {
+        return blanks;
+    }
+    if let Some((bracket, closing)) = unclosed_bracket(&text[..at]) {
+        return vec![
+            Diagnostic::new(bracket..bracket + 1, "a bracket that is not closed")
+                .help(format!("close it with `{closing}`")),
+        ];
+    }
+    if info.contains("unexpected character") {
+        return vec![
+            Diagnostic::new(at..at + 1, "no value begins with this character")
+                .help("put the value in quotes"),
+        ];
+    }
+    if info.contains("mapping values") && text[line_start..at].contains(": ") {
+        return vec![
+            Diagnostic::new(at..at + 1, "a second colon in one line").help("put the value in quotes"),
+        ];
+    }
+    if ["mapping values", "expected key", "indentation", "'-'", "document start"]
+        .iter()
+        .any(|words| info.contains(words))
+    {
+        let line = line_start + indentation..line_start + line.len();
+        return vec![
+            Diagnostic::new(line, "this line is not indented like those it belongs to")
+                .help("give all keys of a mapping, and all items of a list, the same indentation"),
+        ];
+    }
+    vec![not_yaml(at, info)]
+}
+
+fn not_yaml(at: usize, info: &str) -> Diagnostic {
+    Diagnostic::new(at..at, "this is not valid YAML")
+        .label(info)
+        .help("check the indentation, colons, quotes and brackets on this line and the one above it")
+}
+
+/// `key:value` on the line of `at` or on those right above it: YAML reads such lines as one text and stumbles over the
+/// first good one.
+fn missing_blanks(text: &str, at: usize) -> Vec<Diagnostic> {
+    let end = text[at..].find('\n').map_or(text.len(), |length| at + length);
+    let mut faults = Vec::new();
+    let mut start = end;
+    for line in text[..end].split_inclusive('\n').rev() {
+        start -= line.len();
+        let content = line.trim_start_matches([' ', '-']);
+        match missing_blank_after(content) {
+            Some(colon) => {
+                faults.push(no_blank_after_colon(start + (line.len() - content.len()) + colon));
+            }
+            // above the line itself, up to the last that is not like this
+            None if start <= at && at <= start + line.len() => {}
+            None if line.trim().is_empty() || line.trim_start().starts_with('#') => {}
+            None => break,
+        }
+    }
+    faults.reverse();
+    faults
+}
+
+/// Whether a plain scalar has several lines, each like `key:value`, which YAML folds into one text.
+fn is_folded_mapping(text: &str) -> bool {
+    text.contains('\n') && text.lines().all(|line| missing_blank_after(line.trim_start()).is_some())
+}
+
+/// The end of the colon in a text like `key:value`, unless it is that of a URL.
+pub(crate) fn missing_blank_after(text: &str) -> Option<usize> {
+    let (key, value) = text.split_once(':')?;
+    let is_key = key.starts_with(|c: char| c.is_ascii_alphabetic())
+        && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    (is_key && !value.starts_with(|c: char| c == '/' || c.is_whitespace()) && !value.is_empty())
+        .then_some(key.len() + 1)
+}
+
+/// The fault of a colon that ends at `end` and is followed by a value at once.
+pub(crate) fn no_blank_after_colon(end: usize) -> Diagnostic {
+    Diagnostic::new(end - 1..end, "no blank after the colon")
+        .help("write `key: value`, with a blank after the colon")
+}
+
+/// The last bracket that is still open at the end of a text, and what closes it.
+fn unclosed_bracket(text: &str) -> Option<(usize, char)> {
+    let mut open = Vec::new();
+    let mut quote = None;
+    let mut before = ' ';
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            (Some('#'), '\n') => quote = None,
+            (Some(end), c) if end == c => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') if matches!(before, ' ' | '[' | '{' | ',') => quote = Some(c),
+            (None, '#') if before.is_whitespace() => quote = Some('#'),
+            (None, '[') if matches!(before, ' ' | '[' | '{' | ',') => open.push((at, ']')),
+            (None, '{') if matches!(before, ' ' | '[' | '{' | ',') => open.push((at, '}')),
+            (None, ']' | '}') => {
+                open.pop();
+            }
+            _ => {}
+        }
+        before = if c == '\n' { ' ' } else { c };
+    }
+    open.pop()
+}
+
 /// A plain scalar by YAML 1.2's core schema.
-fn plain(text: &str) -> NodeValue {
+pub(crate) fn plain(text: &str) -> NodeValue {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => NodeValue::Null,
         "true" | "True" | "TRUE" => NodeValue::Bool(true),

@@ -1,47 +1,98 @@
 //! The secrets file: two passwords.
 
-use crate::config::fields::{Field, Fields, Value};
+use crate::config::fields::{Field, Fields, Value, listed};
 use crate::diagnostic::{Diagnostic, Problems, Report};
 use crate::node::{self, Node, NodeValue};
 use crate::plan::{CLIENT_KEY, REPLICATION_KEY};
 use crate::source::Source;
 use crate::yaml::Yaml;
+use std::fmt;
 
-/// The two passwords of a lab.
+/// The two passwords of a lab. There are none that pgpass or SQL cannot carry.
 #[derive(Clone)]
 pub struct Passwords {
+    replication: String,
+    client: String,
+}
+
+impl Passwords {
+    /// The passwords of the roles `replicator` and `pgbench`.
+    ///
+    /// ```
+    /// use virtwork_gen::Passwords;
+    ///
+    /// assert!(Passwords::new("replicate me", "measure me").is_ok());
+    /// assert!(Passwords::new("", "measure me").is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// One that is empty, longer than 128 bytes, or has a line break or control character.
+    pub fn new(replication: &str, client: &str) -> Result<Self, Report> {
+        let checked = |role: &str, text: &str| match Password::new(text) {
+            Ok(Password(text)) => Ok(text),
+            Err(fault) => Err(Report::failure(role, format!("`{role}`: {fault}"), REMEDY)),
+        };
+        Ok(Self { replication: checked(REPLICATION_KEY, replication)?, client: checked(CLIENT_KEY, client)? })
+    }
+
     /// Password of the role `replicator`.
-    pub replication: String,
+    pub fn replication(&self) -> &str {
+        &self.replication
+    }
+
     /// Password of the role `pgbench`.
-    pub client: String,
+    pub fn client(&self) -> &str {
+        &self.client
+    }
+}
+
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passwords").finish_non_exhaustive()
+    }
 }
 
 /// A password, checked for what pgpass and SQL can carry.
-#[derive(Debug, Clone)]
 struct Password(String);
 
 /// libpq before PostgreSQL 14 cuts lines of a password file at 320 bytes; escapes double a character at most.
 const LONGEST_PASSWORD: usize = 128;
 
+const REMEDY: &str = "write 1 to 128 bytes of text";
+
+impl Password {
+    fn new(text: &str) -> Result<Self, &'static str> {
+        if text.is_empty() {
+            Err("the password is empty")
+        } else if text.chars().any(char::is_control) {
+            Err("the password has a line break or control character")
+        } else if text.len() > LONGEST_PASSWORD {
+            Err("the password is longer than 128 bytes")
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+}
+
 impl Value for Password {
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         // the text of a password never appears in a message
-        let fault = match &node.value {
-            NodeValue::Text(text) if text.is_empty() => "the password is empty",
-            NodeValue::Text(text) if text.chars().any(char::is_control) => {
-                "the password has a line break or control character"
-            }
-            NodeValue::Text(text) if text.len() > LONGEST_PASSWORD => "the password is longer than 128 bytes",
-            NodeValue::Text(text) => return Some(Self(text.clone())),
-            _ => "the password is not text",
+        let password = match &node.value {
+            NodeValue::Text(text) => Self::new(text),
+            _ => Err("the password is not text"),
         };
-        problems
-            .push(Diagnostic::new(node.span.start..node.span.start, fault).help(
-                "write 1 to 128 bytes of text in quotes, or remove the line and gen adds a random one",
-            ));
-        None
+        let report = |fault| {
+            problems.push(
+                Diagnostic::new(node.span.start..node.span.start, fault)
+                    .help(format!("{REMEDY} in quotes, or remove the line and gen adds a random one")),
+            );
+        };
+        password.map_err(report).ok()
     }
 }
+
+/// The keys of a secrets file.
+const KEYS: [&str; 2] = [REPLICATION_KEY, CLIENT_KEY];
 
 /// What a secrets file says.
 pub struct SecretsFile {
@@ -61,14 +112,27 @@ impl SecretsFile {
     /// # Errors
     /// Every fault of the text; messages never show a password.
     pub fn read(source: &Source) -> Result<Self, Report> {
+        let mut found = Problems::default();
+        let node = node::parse(&source.text, &mut found);
         let mut problems = Problems::default();
-        let file = node::parse(&source.text, &mut problems).and_then(|node| {
+        match &node {
+            // a key that is given twice is named, and any but ours may be a password: `hunter2: hunter2`
+            None => found.pop().into_iter().for_each(|fault| problems.push(of_secrets(fault))),
+            Some(node) if has_known_keys_only(node) => problems = found,
+            Some(_) => {}
+        }
+        let file = node.and_then(|node| {
+            if !matches!(node.value, NodeValue::Map(_)) {
+                let message = format!("expected a mapping, found {}", node.kind());
+                problems.push(Diagnostic::new(node.span, message).help(LINES));
+                return None;
+            }
             let mut fields = Fields::of(&node, &mut problems)?;
-            let replication: Field<Password> = fields.value(REPLICATION_KEY);
-            let client: Field<Password> = fields.value(CLIENT_KEY);
-            fields.finish();
             let text = |field: Field<Password>| field.get().map(|password| password.0.clone());
-            Some(Self { text: source.text.clone(), replication: text(replication), client: text(client) })
+            let replication = text(fields.value(REPLICATION_KEY));
+            let client = text(fields.value(CLIENT_KEY));
+            report_unknown_keys(&node, &mut problems);
+            Some(Self { text: source.text.clone(), replication, client })
         });
         problems.or(&source.redacted(), file)
     }
@@ -80,10 +144,8 @@ impl SecretsFile {
 
     /// The keys that are not there.
     pub fn missing(&self) -> Vec<&'static str> {
-        [(REPLICATION_KEY, &self.replication), (CLIENT_KEY, &self.client)]
-            .into_iter()
-            .filter_map(|(key, value)| value.is_none().then_some(key))
-            .collect()
+        let values = [&self.replication, &self.client];
+        KEYS.into_iter().zip(values).filter_map(|(key, value)| value.is_none().then_some(key)).collect()
     }
 
     /// The text with each missing password added from `draw`; what is there stays as it is.
@@ -104,16 +166,49 @@ impl SecretsFile {
     }
 }
 
+/// What the lines of a secrets file look like.
+const LINES: &str =
+    "write `replication-password: \"password\"` and `client-password: \"password\"`, each on its line";
+
+/// A fault of YAML in words for a secrets file, which has no example and is reviewed by nobody.
+fn of_secrets(fault: Diagnostic) -> Diagnostic {
+    let is_of_config = fault.help.as_ref().is_some_and(|help| help.contains("config"));
+    if is_of_config { fault.help(LINES) } else { fault }
+}
+
+/// Whether every key of the text, at any depth, is one of [`KEYS`].
+fn has_known_keys_only(node: &Node) -> bool {
+    match &node.value {
+        NodeValue::Map(entries) => {
+            entries.iter().all(|(key, value)| KEYS.contains(&key.text.as_str()) && has_known_keys_only(value))
+        }
+        NodeValue::List(items) => items.iter().all(has_known_keys_only),
+        _ => true,
+    }
+}
+
+/// What stands where a key belongs may be a password, as in `client-password=hunter2:`; only its place is told.
+fn report_unknown_keys(node: &Node, problems: &mut Problems) {
+    let NodeValue::Map(entries) = &node.value else { return };
+    for (key, _) in entries.iter().filter(|(key, _)| !KEYS.contains(&key.text.as_str())) {
+        problems.push(
+            Diagnostic::new(key.span.start..key.span.start, "unknown key")
+                .help(format!("the keys here are {}; write `key: \"password\"` lines", listed(&KEYS))),
+        );
+    }
+}
+
 impl Source {
-    /// The same places with nothing left but the keys at the start of a line: a report on it shows no password,
+    /// The same places with nothing left but [`KEYS`] at the start of a line: a report on it shows no password,
     /// wherever the file is wrong.
     fn redacted(&self) -> Self {
         let mut text = String::with_capacity(self.text.len());
         for line in self.text.split_inclusive('\n') {
-            let letters =
-                line.bytes().take_while(|b| b.is_ascii_lowercase() || matches!(b, b'-' | b'_')).count();
-            let is_key = line[letters..].starts_with(':') && !line[letters + 1..].starts_with(|c| c > ' ');
-            let (key, rest) = line.split_at(if is_key { letters + 1 } else { 0 });
+            let is_key = |key: &&&str| {
+                let value = line.strip_prefix(**key).and_then(|rest| rest.strip_prefix(':'));
+                value.is_some_and(|value| !value.starts_with(|c| c > ' '))
+            };
+            let (key, rest) = line.split_at(KEYS.iter().find(is_key).map_or(0, |key| key.len() + 1));
             text.push_str(key);
             // as many bytes as before, so that places stay right
             text.extend(

@@ -22,11 +22,17 @@ impl Source {
         Self::new("<built-in defaults>", "")
     }
 
+    /// Whether its name is that of an open stream, `<(…)` of a shell among them, and not of a file that lasts.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.name.as_str(), "<stdin>" | "/dev/stdin")
+            || ["/dev/fd/", "/proc/self/fd/"].iter().any(|folder| self.name.starts_with(folder))
+    }
+
     /// What the header of the bundle says of the source: a file without its directory, because the same config must
     /// give the same bytes wherever it is read from. Control characters are escaped; it stands in a comment.
     pub fn origin(&self) -> String {
         match self.name.as_str() {
-            "<stdin>" => "standard input; edit its source, not this".to_owned(),
+            _ if self.is_stream() => "standard input; edit its source, not this".to_owned(),
             "<built-in defaults>" => "its built-in defaults; change them in gen.yaml, not here".to_owned(),
             path => {
                 format!("{}; edit that, not this", one_line(path.rsplit('/').next().unwrap_or(path)))

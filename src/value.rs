@@ -1,16 +1,21 @@
 //! The values a config is made of. Each is parsed once and carries its meaning from then on.
 
+mod hook;
 mod names;
 mod network;
+mod number;
 mod parameter;
+mod setting;
 mod size;
 mod words;
 
 pub use names::{
-    AnnotationKey, LabName, LabelKey, LabelValue, Namespace, ObjectName, PackageName, SecretKey, UserName,
+    AnnotationKey, AnnotationValue, LabName, LabelKey, LabelValue, Namespace, ObjectName, PackageName,
+    SecretKey, UserName,
 };
 pub use network::{Cidr, ImageReference, ProxyUrl, SshKey};
 pub use parameter::{ParameterName, ParameterValue};
+pub use setting::{MAJORS, Majors, Meaning, Setting, SettingFault};
 pub use size::{PgSize, Quantity};
 pub use words::{
     AccessMode, AntiAffinity, InstancetypeKind, IoThreadsPolicy, IpFamilyPolicy, Os, Packages,

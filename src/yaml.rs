@@ -18,6 +18,10 @@ pub enum Yaml {
     Int(i64),
     /// A string.
     Text(Cow<'static, str>),
+    /// A script of ours, which is known to fit a `|` block.
+    Script(&'static str),
+    /// A document inside this one, as [`Yaml::write_nested`] wrote it for the place where it stands.
+    Nested(String),
     /// A sequence.
     List(Vec<Yaml>),
     /// A mapping.
@@ -62,6 +66,20 @@ impl Yaml {
         }
     }
 
+    /// Writes a mapping as the lines of a block: a document that stands inside another, `indent` deep.
+    ///
+    /// What is written here fits a block, so that it needs to be neither looked through nor indented afterwards.
+    pub fn write_nested(&self, comments: &[&str], indent: usize, out: &mut String) {
+        for comment in comments {
+            push_indent(indent, out);
+            out.push_str(comment);
+            out.push('\n');
+        }
+        if let Self::Map(entries) = self {
+            write_map(entries, indent, false, out);
+        }
+    }
+
     /// Writes the value after `key:` or `-`; `indent` is that of the lines below it.
     fn write_value(&self, indent: usize, out: &mut String) {
         match self {
@@ -73,6 +91,14 @@ impl Yaml {
             Self::Text(text) => {
                 out.push(' ');
                 write_text(text, indent, out);
+            }
+            Self::Script(text) => {
+                out.push(' ');
+                write_lines(text, indent, out);
+            }
+            Self::Nested(lines) => {
+                out.push_str(" |\n");
+                out.push_str(lines);
             }
             Self::List(items) if items.is_empty() => out.push_str(" []\n"),
             Self::Map(entries) if entries.is_empty() => out.push_str(" {}\n"),
@@ -146,8 +172,12 @@ fn push_indent(indent: usize, out: &mut String) {
 }
 
 fn write_text(text: &str, indent: usize, out: &mut String) {
-    if !write_block(text, indent, out) {
-        write_line_scalar(text, out);
+    // most are bare, and a bare text has one line
+    if is_bare(text) {
+        out.push_str(text);
+        out.push('\n');
+    } else if !write_block(text, indent, out) {
+        write_quoted(text, out);
         out.push('\n');
     }
 }
@@ -155,33 +185,39 @@ fn write_text(text: &str, indent: usize, out: &mut String) {
 /// Writes a `|` block, or nothing and `false`: where the text has one line, or where a block would not carry it
 /// unchanged, without a trailing blank in our output and without an indentation indicator, which people misread.
 fn write_block(text: &str, indent: usize, out: &mut String) -> bool {
-    let body = text.strip_suffix('\n').unwrap_or(text);
-    if body.len() == text.len() && !text.contains('\n')
-        || body.is_empty()
-        || body.starts_with(['\n', ' '])
-        || body.ends_with('\n')
-    {
-        return false;
+    let fits = text.contains('\n') && fits_block(text);
+    if fits {
+        write_lines(text, indent, out);
     }
-    let start = out.len();
-    out.push_str(if body.len() < text.len() { "|\n" } else { "|-\n" });
-    let mut rest = body;
-    loop {
-        let end = rest.bytes().position(|byte| byte == b'\n').unwrap_or(rest.len());
-        let line = &rest[..end];
-        if line.starts_with('\t') || line.ends_with([' ', '\t']) || !is_printable(line) {
-            out.truncate(start);
-            return false;
-        }
-        if !line.is_empty() {
+    fits
+}
+
+/// Whether a block carries the text.
+pub(crate) fn fits_block(text: &str) -> bool {
+    let body = text.strip_suffix('\n').unwrap_or(text);
+    let ends_well = |line: &str| !line.starts_with('\t') && !line.ends_with([' ', '\t']);
+    !body.is_empty()
+        && !body.starts_with(['\n', ' '])
+        && !body.ends_with('\n')
+        && is_printable(body)
+        && body.split('\n').all(ends_well)
+}
+
+/// Writes a `|` block of a text that [fits one](fits_block).
+fn write_lines(text: &str, indent: usize, out: &mut String) {
+    out.push_str(if text.ends_with('\n') { "|\n" } else { "|-\n" });
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.bytes().position(|byte| byte == b'\n').map_or(rest.len(), |at| at + 1);
+        let (line, below) = rest.split_at(end);
+        if line != "\n" {
             push_indent(indent, out);
-            out.push_str(line);
         }
+        out.push_str(line);
+        rest = below;
+    }
+    if !text.ends_with('\n') {
         out.push('\n');
-        if end == rest.len() {
-            return true;
-        }
-        rest = &rest[end + 1..];
     }
 }
 
@@ -193,10 +229,10 @@ fn write_line_scalar(text: &str, out: &mut String) {
     }
 }
 
-/// Whether a line needs no escape. Scripts are ASCII: the fold over their bytes has no branch, so it is vectorised.
-fn is_printable(line: &str) -> bool {
-    let ascii = |ok, byte: u8| ok & (matches!(byte, b' '..=b'~') | (byte == b'\t'));
-    line.bytes().fold(true, ascii) || line.chars().all(|c| c == '\t' || !needs_escape(c))
+/// Whether lines need no escape. Scripts are ASCII: the fold over their bytes has no branch, so it is vectorised.
+fn is_printable(lines: &str) -> bool {
+    let ascii = |ok, byte: u8| ok & (matches!(byte, b' '..=b'~') | matches!(byte, b'\t' | b'\n'));
+    lines.bytes().fold(true, ascii) || lines.chars().all(|c| matches!(c, '\t' | '\n') || !needs_escape(c))
 }
 
 /// Whether the text is provably a string to every reader when it stands bare.
@@ -216,7 +252,7 @@ fn is_bare(text: &str) -> bool {
     // `: ` and a final `:` make a key, ` #` a comment
     let joins =
         |pair: &[u8]| matches!(pair, [b':' | b' ', next] if next.is_ascii_alphanumeric() || *next == b'/');
-    let inside = bytes.iter().all(plain)
+    let inside = bytes.iter().fold(true, |all, byte| all & plain(byte))
         || (bytes.windows(2).all(|pair| plain(&pair[0]) || joins(pair)) && bytes.last().is_some_and(plain));
     inside && !is_reserved_word(text)
 }
@@ -241,7 +277,9 @@ fn is_binary_quantity(bytes: &[u8]) -> bool {
 /// Words that YAML 1.1 or 1.2 readers take for a boolean or for nothing.
 fn is_reserved_word(text: &str) -> bool {
     const WORDS: [&str; 9] = ["true", "false", "yes", "no", "on", "off", "y", "n", "null"];
-    text.len() <= 5 && WORDS.iter().any(|word| word.eq_ignore_ascii_case(text))
+    text.len() <= 5
+        && text.starts_with(['t', 'f', 'y', 'n', 'o', 'T', 'F', 'Y', 'N', 'O'])
+        && WORDS.iter().any(|word| word.eq_ignore_ascii_case(text))
 }
 
 /// Characters that one reader or another refuses or changes outside an escape: controls, the other line breaks

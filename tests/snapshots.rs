@@ -10,7 +10,7 @@ use similar::TextDiff;
 use std::fs;
 use std::path::{Path, PathBuf};
 use virtwork_gen::secrets::SecretsFile;
-use virtwork_gen::{Passwords, Source, generate, sink};
+use virtwork_gen::{Passwords, Plan, Source, generate, sink};
 
 fn snapshots(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots").join(folder)
@@ -89,7 +89,7 @@ fn a_bad_config_gets_the_message_that_was_reviewed() {
     }
     let mut differences = Vec::new();
     for case in cases {
-        differences.extend(match generate(&config(&case), None) {
+        differences.extend(match Plan::new(&config(&case)) {
             Ok(_) => Some(format!("{} is accepted", case.display())),
             Err(report) => difference(&case.with_extension("txt"), &report.render(false)),
         });

@@ -1,7 +1,7 @@
 //! Reading a mapping key by key, collecting every fault on the way.
 
 use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::node::{Key, Node, NodeValue};
+use crate::node::{Key, Node, NodeValue, missing_blank_after, no_blank_after_colon};
 use std::ops::RangeInclusive;
 
 /// Something a user can write as the value of a key.
@@ -17,6 +17,15 @@ pub struct Spanned<T> {
     pub value: T,
     /// Its place in the source.
     pub span: Span,
+    /// The path of its key: `primary.memory`.
+    pub path: String,
+}
+
+impl<T> Spanned<T> {
+    /// The value read from a node.
+    fn of(node: &Node, value: T) -> Self {
+        Self { value, span: node.span.clone(), path: node.path.clone() }
+    }
 }
 
 /// What the config says of one key.
@@ -111,6 +120,7 @@ impl Problems {
 
 /// The keys of one mapping while they are read.
 pub struct Fields<'n, 'p> {
+    path: &'n str,
     entries: &'n [(Key, Node)],
     known: Vec<&'static str>,
     problems: &'p mut Problems,
@@ -120,12 +130,9 @@ impl<'n, 'p> Fields<'n, 'p> {
     /// The keys of a mapping; reports any other node.
     pub fn of(node: &'n Node, problems: &'p mut Problems) -> Option<Self> {
         match &node.value {
-            NodeValue::Map(entries) => Some(Self { entries, known: Vec::new(), problems }),
+            NodeValue::Map(entries) => Some(Self { path: &node.path, entries, known: Vec::new(), problems }),
             _ => {
-                problems.push(
-                    Diagnostic::new(node.span.clone(), format!("expected a mapping, found {}", node.kind()))
-                        .help("write `key: value` lines; see `gen --print example`"),
-                );
+                problems.push(not_a_mapping(node, "write `key: value` lines; see `gen --print example`"));
                 None
             }
         }
@@ -139,12 +146,12 @@ impl<'n, 'p> Fields<'n, 'p> {
     /// Reads a whole number within bounds; `reason` says why the bounds are what they are.
     pub fn integer(&mut self, key: &'static str, bounds: RangeInclusive<u32>, reason: &str) -> Field<u32> {
         self.value_with(key, |node, problems| {
-            let number = whole_number(node, problems)?;
+            let number = whole_number(node, &bounds, reason, problems)?;
             if number < 0 || !u32::try_from(number).is_ok_and(|n| bounds.contains(&n)) {
                 problems.push(
                     Diagnostic::new(
                         node.span.clone(),
-                        format!("`{key}` must be between {} and {}", bounds.start(), bounds.end()),
+                        format!("`{}` must be between {} and {}", node.path, bounds.start(), bounds.end()),
                     )
                     .help(reason),
                 );
@@ -165,56 +172,105 @@ impl<'n, 'p> Fields<'n, 'p> {
         };
         if matches!(node.value, NodeValue::Null) {
             self.problems.push(
-                Diagnostic::new(key.span.clone(), format!("`{}` has no value", key.text))
+                Diagnostic::new(key.span.clone(), format!("`{}` has no value", node.path))
                     .help("give it a value, or remove the key to get the default"),
             );
             return Field::Invalid;
         }
         match read(node, self.problems) {
-            Some(value) => Field::Given(Spanned { value, span: node.span.clone() }),
+            Some(value) => Field::Given(Spanned::of(node, value)),
             None => Field::Invalid,
         }
     }
 
-    fn at_root(&self) -> bool {
-        self.known.contains(&"pgbench-scale")
-    }
-
     /// Reports every key that was never asked for.
     pub fn finish(self) {
-        for (key, _) in self.entries.iter().filter(|(k, _)| !self.known.contains(&k.text.as_str())) {
-            let text = key.text.escape_debug();
-            let unknown = Diagnostic::new(key.span.clone(), format!("unknown key `{text}`"));
+        for (key, node) in self.entries.iter().filter(|(k, _)| !self.known.contains(&k.text.as_str())) {
+            // in braces too: `vm:{memory: 4Gi}` is the key `vm:{memory`
+            let has_brace = key.text.contains(":{");
+            if let Some(blank) = missing_blank(&key.text, &key.span)
+                .filter(|_| has_brace || matches!(node.value, NodeValue::Null))
+            {
+                self.problems.push(blank);
+                continue;
+            }
+            let path = node.path.escape_debug();
+            let unknown = Diagnostic::new(key.span.clone(), format!("unknown key `{path}`"));
             let hyphenated = key.text.replace('_', "-");
-            self.problems.push(if self.known.contains(&hyphenated.as_str()) {
-                unknown.help(format!("keys are written with hyphens: `{hyphenated}`"))
-            } else if let Some(section) = self.at_root().then(|| section_of(&hyphenated)).flatten() {
-                unknown.help(format!("`{hyphenated}` is a key of `{section}`"))
+            self.problems.push(unknown.help(if self.known.contains(&hyphenated.as_str()) {
+                format!("keys are written with hyphens: `{hyphenated}`")
             } else if let Some((_, meant)) =
                 SYNONYMS.iter().find(|(slip, meant)| *slip == hyphenated && self.known.contains(meant))
             {
-                unknown.help(format!("did you mean `{meant}`?"))
+                format!("did you mean `{meant}`?")
+            } else if let Some(section) = section_of(&hyphenated).filter(|section| *section != self.path) {
+                match section {
+                    "" => format!("`{hyphenated}` stands at the top level"),
+                    section => format!("`{hyphenated}` is a key of `{section}`"),
+                }
+            } else if let Some(setting) =
+                setting_of(&key.text).filter(|_| ["", "postgresql"].contains(&self.path))
+            {
+                format!("a setting of PostgreSQL is a key of `postgresql.parameters`: `{setting}`")
             } else if let Some(near) = nearest(&hyphenated, &self.known) {
-                unknown.help(format!("did you mean `{near}`?"))
+                format!("did you mean `{near}`?")
+            } else if key.text == "<<" {
+                "YAML merges are not supported; write the keys out".to_owned()
+            } else if self.known.len() <= FEW_KEYS {
+                format!("the keys here are {}", listed(&self.known))
             } else {
-                unknown.help(format!("the keys here are {}", listed(&self.known)))
-            });
+                "there is none like it; `gen --print example` shows every key".to_owned()
+            }));
         }
     }
 }
 
-/// What people write for a key at the top level.
-const SYNONYMS: [(&str, &str); 4] = [
+/// As many keys as a message lists.
+const FEW_KEYS: usize = 4;
+
+/// A node that should be a mapping and is not.
+fn not_a_mapping(node: &Node, help: &str) -> Diagnostic {
+    let blank = match &node.value {
+        NodeValue::Text(text) => missing_blank(text, &node.span),
+        _ => None,
+    };
+    blank.unwrap_or_else(|| {
+        Diagnostic::new(node.span.clone(), format!("expected a mapping, found {}", node.kind())).help(help)
+    })
+}
+
+/// A key and its value that YAML takes for one word. The message does not show them: the value may be a password.
+fn missing_blank(text: &str, span: &Span) -> Option<Diagnostic> {
+    // the text of a plain scalar stands in the source as it is
+    missing_blank_after(text)
+        .filter(|_| span.len() == text.len())
+        .map(|colon| no_blank_after_colon(span.start + colon))
+}
+
+/// The PostgreSQL setting that a key is called like, in either spelling.
+fn setting_of(key: &str) -> Option<String> {
+    let spelt = key.to_ascii_lowercase().replace('-', "_");
+    crate::value::Setting::is_known(&spelt).then_some(spelt)
+}
+
+/// What people write for a key.
+const SYNONYMS: [(&str, &str); 9] = [
     ("replicas", "replica-count"),
+    ("cpu", "cpu-cores"),
+    ("cpus", "cpu-cores"),
+    ("cores", "cpu-cores"),
+    ("ram", "memory"),
+    ("disk-size", "data-disk-size"),
     ("scale", "pgbench-scale"),
     ("wal-keep", "wal-keep-size"),
     ("wal-keep-segments", "wal-keep-size"),
 ];
 
-/// The section a key belongs to, for those that are looked for at the top level.
+/// The section a key belongs to, for those that people look for elsewhere; the top level is empty.
 fn section_of(key: &str) -> Option<&'static str> {
     Some(match key {
-        "clients" | "threads" | "duration" | "rate" | "protocol" | "partitions" => "pgbench",
+        "replica-count" | "wal-keep-size" | "pgbench-scale" | "network-policy" | "kustomization" => "",
+        "clients" | "threads" | "duration" | "pause" | "rate" | "protocol" | "partitions" => "pgbench",
         "max-slot-wal-keep-size" | "parameters" | "allowed-clients" => "postgresql",
         "image" | "data-source" | "os" | "root-disk" | "root-disk-size" | "packages" | "extra-packages"
         | "http-proxy" | "image-pull-secret" | "ssh" => "guest",
@@ -259,7 +315,12 @@ pub fn listed(literals: &[&str]) -> String {
     }
 }
 
-fn whole_number(node: &Node, problems: &mut Problems) -> Option<i64> {
+fn whole_number(
+    node: &Node,
+    bounds: &RangeInclusive<u32>,
+    reason: &str,
+    problems: &mut Problems,
+) -> Option<i64> {
     let fault = match &node.value {
         NodeValue::Number(text) => {
             let digits = text.strip_prefix('-').unwrap_or(text);
@@ -267,18 +328,55 @@ fn whole_number(node: &Node, problems: &mut Problems) -> Option<i64> {
                 // beyond i64 it is out of every range we have
                 return Some(text.parse().unwrap_or(i64::MAX));
             }
-            Diagnostic::new(node.span.clone(), format!("expected a whole number, found `{text}`"))
-                .help("write it in plain decimal digits, such as `10`")
+            let help = match in_decimal(text) {
+                Some(number) => format!("write it in plain decimal digits: `{number}`"),
+                None => format!("write it in plain decimal digits, such as `10`: {reason}"),
+            };
+            Diagnostic::new(node.span.clone(), format!("expected a whole number, found `{text}`")).help(help)
         }
         NodeValue::Text(text) if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() => {
             Diagnostic::new(node.span.clone(), "expected a number, found quoted text")
                 .help(format!("remove the quotes: `{text}`"))
         }
-        _ => Diagnostic::new(node.span.clone(), format!("expected a whole number, found {}", node.kind()))
-            .help("write it in plain decimal digits, such as `10`"),
+        value => {
+            let seconds = match value {
+                NodeValue::Text(text) if reason.starts_with("seconds") => seconds(text),
+                _ => None,
+            };
+            let help = match seconds.filter(|seconds| bounds.contains(seconds)) {
+                Some(seconds) => format!("it counts seconds: write `{seconds}`"),
+                None => format!("write it in plain decimal digits, such as `10`: {reason}"),
+            };
+            Diagnostic::new(node.span.clone(), format!("expected a whole number, found {}", node.kind()))
+                .help(help)
+        }
     };
     problems.push(fault);
     None
+}
+
+/// The seconds of a time such as `5m`.
+fn seconds(text: &str) -> Option<u32> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u32 = text[..end].parse().ok()?;
+    let unit = match text[end..].trim() {
+        "s" | "sec" | "seconds" => 1,
+        "m" | "min" | "minutes" => 60,
+        "h" | "hours" => 3600,
+        "d" | "days" => 86_400,
+        _ => return None,
+    };
+    number.checked_mul(unit)
+}
+
+/// A whole number that was written with another base, a sign, a fraction or an exponent.
+fn in_decimal(text: &str) -> Option<i64> {
+    let radix =
+        |prefix, radix| text.strip_prefix(prefix).map(|digits| i64::from_str_radix(digits, radix).ok());
+    radix("0x", 16).or_else(|| radix("0o", 8)).unwrap_or_else(|| {
+        let number: f64 = text.parse().ok()?;
+        (number.fract() == 0.0 && number.abs() < 1e15).then_some(number as i64)
+    })
 }
 
 impl Value for bool {
@@ -288,15 +386,21 @@ impl Value for bool {
         }
         let meant = match &node.value {
             NodeValue::Text(text) => match text.to_ascii_lowercase().as_str() {
-                "yes" | "on" | "y" | "true" => Some("true"),
-                "no" | "off" | "n" | "false" => Some("false"),
+                "true" | "false" => None,
+                "yes" | "on" | "y" => Some("true"),
+                "no" | "off" | "n" => Some("false"),
                 _ => None,
             },
             _ => None,
         };
         let help = match meant {
             Some(meant) => format!("did you mean `{meant}`? YAML 1.2 reads this as text"),
-            None => "write `true` or `false` without quotes".to_owned(),
+            None => match &node.value {
+                NodeValue::Text(text) if matches!(&*text.to_ascii_lowercase(), "true" | "false") => {
+                    format!("remove the quotes: `{}`", text.to_ascii_lowercase())
+                }
+                _ => "write `true` or `false` without quotes".to_owned(),
+            },
         };
         problems.push(
             Diagnostic::new(node.span.clone(), format!("expected `true` or `false`, found {}", node.kind()))
@@ -324,16 +428,24 @@ impl Value for String {
 impl<T: Value> Value for Vec<Spanned<T>> {
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         let NodeValue::List(items) = &node.value else {
-            problems.push(
-                Diagnostic::new(node.span.clone(), format!("expected a list, found {}", node.kind()))
-                    .help("write `[a, b]`, or one `- item` on each line"),
-            );
+            let help = match &node.value {
+                // what means the same between brackets
+                NodeValue::Text(text)
+                    if text.len() <= 60
+                        && text.chars().all(|c| c.is_ascii_alphanumeric() || "./:_, -".contains(c))
+                        && !text.starts_with('-') =>
+                {
+                    format!("write it as a list: `[{text}]`")
+                }
+                _ => "write `[a, b]`, or one `- item` on each line".to_owned(),
+            };
+            let is_secret = matches!(&node.value, NodeValue::Text(text) if text.contains("PRIVATE KEY"));
+            let message = format!("expected a list, found {}", node.kind());
+            problems.push(Diagnostic { is_secret, ..Diagnostic::new(node.span.clone(), message).help(help) });
             return None;
         };
-        let read: Vec<_> = items
-            .iter()
-            .filter_map(|item| Some(Spanned { value: T::read(item, problems)?, span: item.span.clone() }))
-            .collect();
+        let read: Vec<_> =
+            items.iter().filter_map(|item| Some(Spanned::of(item, T::read(item, problems)?))).collect();
         (read.len() == items.len()).then_some(read)
     }
 }
@@ -345,7 +457,7 @@ pub fn short_form<T: Value>(node: &Node, problems: &mut Problems) -> Option<Opti
         return None;
     }
     let name = T::read(node, problems);
-    Some(name.map(|value| Field::Given(Spanned { value, span: node.span.clone() })))
+    Some(name.map(|value| Field::Given(Spanned::of(node, value))))
 }
 
 /// A mapping whose keys the user chooses, in the order of the text.
@@ -361,22 +473,20 @@ impl<K, V> Default for Entries<K, V> {
 impl<K: Value, V: Value> Value for Entries<K, V> {
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         let NodeValue::Map(entries) = &node.value else {
-            problems.push(
-                Diagnostic::new(node.span.clone(), format!("expected a mapping, found {}", node.kind()))
-                    .help("write `key: value` lines, or `{}` for none"),
-            );
+            problems.push(not_a_mapping(node, "write `key: value` lines, or `{}` for none"));
             return None;
         };
         let read: Vec<_> = entries
             .iter()
             .filter_map(|(key, node)| {
-                let name = Node { value: NodeValue::Text(key.text.clone()), span: key.span.clone() };
+                let name = Node {
+                    value: NodeValue::Text(key.text.clone()),
+                    span: key.span.clone(),
+                    path: node.path.clone(),
+                };
                 let key = K::read(&name, problems);
                 let value = V::read(node, problems);
-                Some((
-                    Spanned { value: key?, span: name.span },
-                    Spanned { value: value?, span: node.span.clone() },
-                ))
+                Some((Spanned::of(&name, key?), Spanned::of(node, value?)))
             })
             .collect();
         // what could be read is checked further; the run fails all the same

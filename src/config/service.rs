@@ -4,7 +4,7 @@ use super::fields::{Entries, Field, Fields, Value};
 use super::section;
 use crate::diagnostic::Problems;
 use crate::node::Node;
-use crate::value::{AnnotationKey, IpFamilyPolicy, ServiceType};
+use crate::value::{AnnotationKey, AnnotationValue, IpFamilyPolicy, ServiceType};
 
 /// The keys of `service`.
 #[derive(Debug, Clone, Default)]
@@ -12,7 +12,7 @@ pub struct Service {
     /// Type of `<name>-primary` and `<name>-replicas`.
     pub r#type: Field<ServiceType>,
     /// Annotations for those two.
-    pub annotations: Field<Entries<AnnotationKey, String>>,
+    pub annotations: Field<Entries<AnnotationKey, AnnotationValue>>,
     /// IP families of all Services.
     pub ip_family_policy: Field<IpFamilyPolicy>,
 }

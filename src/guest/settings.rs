@@ -12,6 +12,9 @@ pub fn lab_env(plan: &Plan, role: Role) -> String {
     let mut file = ShellFile::default();
     file.comment("Values of the lab, read by every script.");
     file.set("PRIMARY_HOST", &plan.names.primary_service());
+    file.comment("The same by its own name, too: the Service leads nowhere while the primary is not ready.");
+    let hosts = [plan.names.primary_service(), plan.names.vm(Role::Primary, 0)];
+    file.set("PRIMARY_HOSTS", &hosts.join(","));
     file.comment("Installed where they are missing; with no name here the package manager is never called.");
     file.set("PACKAGES", &plan.guest.packages.join(" "));
     file.set("HTTP_PROXY_URL", plan.guest.http_proxy.as_deref().unwrap_or(""));

@@ -1,6 +1,6 @@
 //! DataVolumes: the database disks, which outlive their VMs.
 
-use super::{Annotations, metadata};
+use super::metadata;
 use crate::bundle::Document;
 use crate::names::Role;
 use crate::plan::{Plan, VmPlan};
@@ -19,18 +19,10 @@ pub fn disks(plan: &Plan, role: Role, index: u32) -> impl Iterator<Item = Docume
 }
 
 fn blank(plan: &Plan, vm: &VmPlan, role: Role, name: String, size: &Quantity) -> Document {
-    let ours = [
-        // Argo CD must neither prune nor delete a disk with data
-        ("argocd.argoproj.io/sync-options", "Prune=false,Delete=false"),
-        // CDI before 1.58 may delete a finished DataVolume, which GitOps tools then make again and again
-        ("cdi.kubevirt.io/storage.deleteAfterCompletion", "false"),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let annotations = Annotations { ours: &ours, ..Annotations::default() };
     let tree = map! {
         "apiVersion" => "cdi.kubevirt.io/v1beta1",
         "kind" => "DataVolume",
-        "metadata" => metadata(plan, &name, Some(role), annotations),
+        "metadata" => metadata(plan, &name, Some(role), &plan.annotations.disk),
         "spec" => map! {
             "source" => map! { "blank" => map! {} },
             "storage" => storage(vm, size),

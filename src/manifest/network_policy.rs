@@ -1,6 +1,6 @@
 //! NetworkPolicy: who may reach the databases.
 
-use super::{Annotations, metadata, selector};
+use super::{metadata, selector};
 use crate::bundle::Document;
 use crate::names::POSTGRESQL_PORT;
 use crate::plan::Plan;
@@ -8,7 +8,7 @@ use crate::value::Cidr;
 use crate::yaml::Yaml;
 
 /// PostgreSQL from the namespace's pods and the given addresses; SSH from anywhere, because `virtctl ssh` comes from
-/// KubeVirt's own namespace.
+/// KubeVirt's own namespace. The readiness probe needs no rule: what comes from the pod's own node is always let in.
 pub fn database(plan: &Plan, allowed_clients: &[Cidr]) -> Document {
     let name = plan.names.lab().to_owned();
     let pods = map! { "podSelector" => map! {} };
@@ -16,18 +16,24 @@ pub fn database(plan: &Plan, allowed_clients: &[Cidr]) -> Document {
     let tree = map! {
         "apiVersion" => "networking.k8s.io/v1",
         "kind" => "NetworkPolicy",
-        "metadata" => metadata(plan, &name, None, Annotations::default()),
+        "metadata" => metadata(plan, &name, None, &plan.annotations.object),
         "spec" => map! {
             "podSelector" => map! { "matchLabels" => selector(plan, None) },
             "policyTypes" => list!["Ingress"],
             "ingress" => list![
                 map! {
                     "from" => Yaml::items(std::iter::once(pods).chain(blocks)),
-                    "ports" => list![map! { "port" => POSTGRESQL_PORT }],
+                    "ports" => port(POSTGRESQL_PORT),
                 },
-                map! { "ports" => list![map! { "port" => 22 }] },
+                map! { "ports" => port(22) },
             ],
         },
     };
     Document::new("NetworkPolicy", name, tree)
+}
+
+/// The protocol is the default, but written: the list is replaced as a whole, so without it a client-side apply finds a
+/// difference for ever, and a later server-side apply a conflict.
+fn port(port: u32) -> Yaml {
+    list![map! { "protocol" => "TCP", "port" => port }]
 }

@@ -1,11 +1,12 @@
 //! Secrets: the passwords, and the user-data of each role.
 
-use super::{Annotations, metadata};
+use super::metadata;
 use crate::bundle::Document;
 use crate::guest;
 use crate::names::Role;
 use crate::plan::{CLIENT_KEY, Plan, REPLICATION_KEY};
 use crate::secrets::Passwords;
+use crate::yaml::Yaml;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -15,10 +16,10 @@ pub fn credentials(plan: &Plan, passwords: &Passwords) -> Document {
     let tree = map! {
         "apiVersion" => "v1",
         "kind" => "Secret",
-        "metadata" => metadata(plan, &name, None, Annotations::default()),
+        "metadata" => metadata(plan, &name, None, &plan.annotations.object),
         "data" => map! {
-            REPLICATION_KEY => STANDARD.encode(&passwords.replication),
-            CLIENT_KEY => STANDARD.encode(&passwords.client),
+            REPLICATION_KEY => STANDARD.encode(passwords.replication()),
+            CLIENT_KEY => STANDARD.encode(passwords.client()),
         },
     };
     Document::new("Secret", name, tree).with_passwords()
@@ -31,9 +32,9 @@ pub fn cloudinit(plan: &Plan, role: Role, user_data: &str) -> Document {
     let tree = map! {
         "apiVersion" => "v1",
         "kind" => "Secret",
-        "metadata" => metadata(plan, &name, None, Annotations::default()),
+        "metadata" => metadata(plan, &name, None, &plan.annotations.object),
         "stringData" => map! {
-            "userdata" => user_data.to_owned(),
+            "userdata" => Yaml::Nested(user_data.to_owned()),
             "networkdata" => guest::network_data(plan),
         },
     };

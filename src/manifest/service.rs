@@ -1,6 +1,6 @@
 //! Services: the primary, the replicas, and a host name for each VM.
 
-use super::{Annotations, metadata, selector};
+use super::{metadata, selector};
 use crate::bundle::Document;
 use crate::names::{POSTGRESQL_PORT, Role};
 use crate::plan::Plan;
@@ -19,11 +19,10 @@ fn database(plan: &Plan, role: Role) -> Document {
         Role::Primary => plan.names.primary_service(),
         Role::Replica => plan.names.replicas_service(),
     };
-    let annotations = Annotations { of_kind: &plan.service_annotations, ..Annotations::default() };
     let tree = map! {
         "apiVersion" => "v1",
         "kind" => "Service",
-        "metadata" => metadata(plan, &name, None, annotations),
+        "metadata" => metadata(plan, &name, None, &plan.annotations.service),
         "spec" => map! {
             "ipFamilyPolicy" => plan.ip_family_policy,
             "selector" => selector(plan, Some(role)),
@@ -39,7 +38,7 @@ fn nodes(plan: &Plan) -> Document {
     let tree = map! {
         "apiVersion" => "v1",
         "kind" => "Service",
-        "metadata" => metadata(plan, &name, None, Annotations::default()),
+        "metadata" => metadata(plan, &name, None, &plan.annotations.object),
         "spec" => map! {
             "clusterIP" => "None",
             "publishNotReadyAddresses" => true,

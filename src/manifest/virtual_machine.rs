@@ -1,9 +1,9 @@
 //! VirtualMachine: one node of the lab.
 
-use super::{Annotations, data_volume, labels, metadata, selector, strings};
+use super::{data_volume, labels, metadata, selector, strings};
 use crate::bundle::Document;
 use crate::guest;
-use crate::names::{POSTGRESQL_PORT, Role};
+use crate::names::{READINESS_PATH, READINESS_PORT, Role};
 use crate::plan::{Compute, CredentialsPlan, Plan, RootPlan, TolerationPlan, VmPlan};
 use crate::value::AntiAffinity;
 use crate::yaml::Yaml;
@@ -28,7 +28,7 @@ pub fn vm(plan: &Plan, role: Role, index: u32) -> Document {
     let tree = map! {
         "apiVersion" => "kubevirt.io/v1",
         "kind" => "VirtualMachine",
-        "metadata" => metadata(plan, &name, Some(role), Annotations::default()),
+        "metadata" => metadata(plan, &name, Some(role), &plan.annotations.object),
         "spec" => map! {
             "runStrategy" => vm.run_strategy,
             "instancetype" => instancetype,
@@ -36,20 +36,26 @@ pub fn vm(plan: &Plan, role: Role, index: u32) -> Document {
             "dataVolumeTemplates" => root_data_volume(plan, vm, role, &name).map(|template| list![template]),
             "template" => map! {
                 // only these labels reach the pod, which Services and the NetworkPolicy select
-                "metadata" => map! { "labels" => labels(plan, Some(role)) },
+                "metadata" => map! {
+                    "labels" => labels(plan, Some(role)),
+                    "annotations" => strings(&plan.annotations.template),
+                },
                 "spec" => map! {
                     "hostname" => name.clone(),
                     "subdomain" => plan.names.nodes_service(),
                     "evictionStrategy" => "LiveMigrateIfPossible",
                     "terminationGracePeriodSeconds" => TERMINATION_GRACE_PERIOD_SECONDS,
-                    "nodeSelector" => (!vm.node_selector.is_empty()).then(|| strings(&vm.node_selector)),
+                    "nodeSelector" => strings(&vm.node_selector),
                     "affinity" => affinity(plan, vm.anti_affinity),
                     "tolerations" => (!vm.tolerations.is_empty())
                         .then(|| Yaml::items(vm.tolerations.iter().map(toleration))),
-                    "domain" => domain(vm, &name),
-                    // a VM is an endpoint of its Service only while PostgreSQL listens; no livenessProbe: it is a power cut
+                    "domain" => domain(plan, vm, &name),
+                    // The guest says whether it is usable: an open port 5432 says nothing of a standby without a
+                    // primary. No livenessProbe: it is a power cut.
                     "readinessProbe" => map! {
-                        "tcpSocket" => map! { "port" => POSTGRESQL_PORT },
+                        "httpGet" => map! { "path" => READINESS_PATH, "port" => READINESS_PORT },
+                        // with the default of ten seconds the replicas find their primary that much later
+                        "periodSeconds" => 5,
                         // the default of one second is too short for a guest under load
                         "timeoutSeconds" => 5,
                     },
@@ -62,7 +68,7 @@ pub fn vm(plan: &Plan, role: Role, index: u32) -> Document {
     Document::new("VirtualMachine", name, tree)
 }
 
-fn domain(vm: &VmPlan, name: &str) -> Yaml {
+fn domain(plan: &Plan, vm: &VmPlan, name: &str) -> Yaml {
     let (cpu, memory) = match &vm.compute {
         // CPUs are hot-plugged as sockets
         Compute::Explicit { cpu_cores, memory } => (
@@ -89,8 +95,7 @@ fn domain(vm: &VmPlan, name: &str) -> Yaml {
     map! {
         "cpu" => cpu,
         "memory" => memory,
-        // cloud-init's instance-id: a random one would make every new VM object a new instance
-        "firmware" => map! { "uuid" => Uuid::new_v5(&FIRMWARE_NAMESPACE, name.as_bytes()).to_string() },
+        "firmware" => map! { "uuid" => firmware_uuid(plan, name).to_string() },
         "ioThreadsPolicy" => vm.io_threads_policy,
         "devices" => map! {
             "disks" => list![
@@ -106,6 +111,16 @@ fn domain(vm: &VmPlan, name: &str) -> Yaml {
             "rng" => map! {},
         },
     }
+}
+
+/// cloud-init's instance-id: a random one would make every new VM object a new instance. Monitoring and licences tell
+/// machines apart by it, so the same lab in two namespaces has two, where the config says the namespace.
+fn firmware_uuid(plan: &Plan, name: &str) -> Uuid {
+    let name = match &plan.namespace {
+        Some(namespace) => format!("{namespace}/{name}"),
+        None => name.to_owned(),
+    };
+    Uuid::new_v5(&FIRMWARE_NAMESPACE, name.as_bytes())
 }
 
 fn volumes(plan: &Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml {
@@ -158,7 +173,11 @@ fn root_data_volume(plan: &Plan, vm: &VmPlan, role: Role, name: &str) -> Option<
         }
     };
     Some(map! {
-        "metadata" => map! { "name" => format!("{name}-root"), "labels" => labels(plan, Some(role)) },
+        "metadata" => map! {
+            "name" => format!("{name}-root"),
+            "labels" => labels(plan, Some(role)),
+            "annotations" => strings(&plan.annotations.root_disk),
+        },
         "spec" => map! {
             "source" => source,
             "sourceRef" => source_ref,

@@ -1,5 +1,6 @@
 //! The operating system in the VMs.
 
+use super::release::{infer_os, release_of};
 use crate::config::Config;
 use crate::config::fields::{Involved, Spanned};
 use crate::config::guest::Guest;
@@ -60,7 +61,7 @@ pub enum RootPlan {
     },
 }
 
-const DEFAULT_IMAGE: &str = "quay.io/containerdisks/fedora:42";
+pub(super) const DEFAULT_IMAGE: &str = "quay.io/containerdisks/fedora:42";
 const DEFAULT_ROOT_DISK_GIB: u64 = 30;
 
 /// The smallest root disk that the cloud images of all families fit in.
@@ -87,7 +88,7 @@ pub(super) fn plan(config: &Config, problems: &mut Problems, notes: &mut Vec<Str
     let guest = config.guest.or_default();
     let os = os(&guest, problems);
     if let Some(image) = guest.image.spanned() {
-        check_release(image, os, problems);
+        check_release(image, problems);
     }
     let family = Family::of(os);
     let preinstalled = guest.packages.get() == Some(&Packages::Preinstalled);
@@ -108,8 +109,8 @@ pub(super) fn plan(config: &Config, problems: &mut Problems, notes: &mut Vec<Str
             if present {
                 problems.contradiction(
                     &keys,
-                    "`packages: preinstalled` never calls the package manager",
-                    "remove the key, or write `packages: install`",
+                    "`guest.packages` is `preinstalled`: nothing calls the package manager",
+                    "remove the key, or set `guest.packages` to `install`",
                 );
             }
         }
@@ -154,9 +155,9 @@ fn os(guest: &Guest, problems: &mut Problems) -> Os {
         problems.push(
             Diagnostic::new(
                 source.span.clone(),
-                "`data-source` needs `guest.os`: a DataSource does not tell its system",
+                "`guest.data-source` needs `guest.os`: a DataSource does not tell its system",
             )
-            .help(format!("add `os:` with {}", one_of(Os::WORDS))),
+            .help(format!("set `guest.os` to {}", one_of(Os::WORDS))),
         );
         return Os::Fedora;
     }
@@ -168,22 +169,11 @@ fn os(guest: &Guest, problems: &mut Problems) -> Os {
                     image.span.clone(),
                     format!("the operating system of `{}` is not known", image.value),
                 )
-                .help(format!("add `os:` with {}", one_of(Os::WORDS))),
+                .help(format!("set `guest.os` to {}", one_of(Os::WORDS))),
             );
         }
         Os::Fedora
     })
-}
-
-/// The system that an image is named after: `…/fedora:42`, and Red Hat's `…/rhel9/rhel-guest-image`.
-/// Not by prefix: `fedora-coreos` is no Fedora with cloud-init and packages.
-fn infer_os(image: &str) -> Option<Os> {
-    let repository = image.split('@').next().unwrap_or(image);
-    let last = repository.rsplit('/').next().unwrap_or(repository);
-    match last.split(':').next().unwrap_or(last) {
-        "rhel-guest-image" => Some(Os::Rhel),
-        name => Os::from_text(name).ok(),
-    }
 }
 
 /// Releases whose PostgreSQL is older than 13 or whose systemd is older than 244, by the tags of their images.
@@ -195,13 +185,13 @@ const TOO_OLD: [(Os, &[&str]); 5] = [
     (Os::Ubuntu, &["16.04", "18.04", "20.04", "xenial", "bionic", "focal"]),
 ];
 
-fn check_release(image: &Spanned<ImageReference>, os: Os, problems: &mut Problems) {
-    let Some((_, tag)) = image.value.as_str().rsplit_once(':') else { return };
-    let release = tag.split('-').next().unwrap_or(tag);
-    let release = if os == Os::Ubuntu { release } else { release.split('.').next().unwrap_or(release) };
-    if TOO_OLD.iter().any(|(old, releases)| *old == os && releases.contains(&release)) {
+fn check_release(image: &Spanned<ImageReference>, problems: &mut Problems) {
+    let Some((os, release)) = release_of(image.value.as_str()) else { return };
+    // 33 has PostgreSQL 12
+    let is_old_fedora = os == Os::Fedora && release.parse().is_ok_and(|release: u32| release < 34);
+    if is_old_fedora || TOO_OLD.iter().any(|(old, releases)| *old == os && releases.contains(&release)) {
         problems.push(Diagnostic::new(image.span.clone(), format!("`{}` is too old", image.value)).help(
-            "choose a release with PostgreSQL 13 or newer: RHEL and its likes 9, Debian 11, Ubuntu 22.04",
+            "choose a release with PostgreSQL 13 or newer: Fedora 34, RHEL and its likes 9, Debian 11, Ubuntu 22.04",
         ));
     }
 }
@@ -212,7 +202,7 @@ fn root(guest: &Guest, problems: &mut Problems) -> RootPlan {
             problems.contradiction(
                 &[(&guest.image, "either an image"), (&guest.data_source, "or a DataSource")],
                 "`guest` names two root disks",
-                "keep `image` or `data-source`",
+                "keep `guest.image` or `guest.data-source`",
             );
         }
         if guest.root_disk.get() == Some(&RootDisk::Ephemeral) {
@@ -221,8 +211,8 @@ fn root(guest: &Guest, problems: &mut Problems) -> RootPlan {
                     (&guest.root_disk, "a containerDisk"),
                     (&guest.data_source, "but this is cloned to a volume"),
                 ],
-                "a root disk from a `data-source` is persistent",
-                "remove `root-disk`, or use `image`",
+                "a root disk from a `guest.data-source` is persistent",
+                "remove `guest.root-disk`, or use `guest.image`",
             );
         }
     }
@@ -231,21 +221,21 @@ fn root(guest: &Guest, problems: &mut Problems) -> RootPlan {
         problems.contradiction(
             &[(&guest.root_disk_size, "the size of no disk"), (&guest.root_disk, "because of this")],
             "an ephemeral root disk has the size of its image",
-            "remove `root-disk-size`, or write `root-disk: persistent`",
+            "remove `guest.root-disk-size`, or set `guest.root-disk` to `persistent`",
         );
     }
     if persistent && guest.image_pull_secret.is_present() {
         problems.contradiction(
             &[(&guest.image_pull_secret, "CDI does not use it"), (&guest.root_disk, "for a persistent root"), (&guest.data_source, "for a clone")],
-            "`image-pull-secret` is for an ephemeral root disk",
-            "remove it; for a private registry set `imagePullSecrets` in the CDI resource, or use a `data-source`",
+            "`guest.image-pull-secret` is for an ephemeral root disk",
+            "remove it; for a private registry set `imagePullSecrets` in the CDI resource, or use a `guest.data-source`",
         );
     }
     if let Some(size) = guest.root_disk_size.spanned()
         && size.value.bytes() < LEAST_ROOT_DISK
     {
         problems.push(
-            Diagnostic::new(size.span.clone(), format!("`root-disk-size` {} is too small", size.value))
+            Diagnostic::new(size.span.clone(), format!("`guest.root-disk-size` {} is too small", size.value))
                 .help("give it at least `5Gi`, or the size of the image where that is larger"),
         );
     }
@@ -253,7 +243,7 @@ fn root(guest: &Guest, problems: &mut Problems) -> RootPlan {
     let image = guest.image.get().map_or(DEFAULT_IMAGE, ImageReference::as_str).to_owned();
     if let Some(source) = guest.data_source.spanned() {
         if !source.value.name.is_present() {
-            problems.push(Diagnostic::new(source.span.clone(), "`data-source` has no `name`").help(
+            problems.push(Diagnostic::new(source.span.clone(), "`guest.data-source` has no `name`").help(
                 "add `name`, and `namespace` where it is not the lab's: `openshift-virtualization-os-images`",
             ));
         }
@@ -278,7 +268,7 @@ fn ssh(guest: &Guest, problems: &mut Problems) -> (Option<String>, Vec<String>) 
     {
         problems.push(
             Diagnostic::new(user.span.clone(), format!("nobody could log in as `{}`", user.value))
-                .help("add `authorized-keys` with at least one public key"),
+                .help("add `guest.ssh.authorized-keys` with at least one public key"),
         );
     }
     (ssh.user.get().map(ToString::to_string), keys.into_iter().map(|key| key.value.to_string()).collect())

@@ -18,7 +18,7 @@ fn tables(scale: u32) -> u128 {
 /// WAL of a running server: two checkpoints' worth, and what is kept for others.
 #[derive(Debug, Clone, Copy)]
 pub struct Wal {
-    /// `max_wal_size`.
+    /// The larger of `max_wal_size` and `min_wal_size`: so much is recycled rather than removed.
     pub max_wal_size: PgSize,
     /// The larger of `wal_keep_size` and `max_slot_wal_keep_size`.
     pub retained: PgSize,
@@ -48,11 +48,42 @@ pub fn wal_only(wal: Wal) -> u128 {
 /// With less the guest's package manager or PostgreSQL runs out of memory.
 pub const LEAST_MEMORY: u128 = GIB;
 
-/// The least memory of a guest: `shared_buffers`, twice what the server shares for each connection and WAL sender
-/// (53 KiB, measured with `postgres -C shared_memory_size`), and 256 MiB for the rest of the system.
-pub fn memory(processes: u32, shared_buffers: PgSize) -> u128 {
-    let shared = u128::from(processes) * (53 << 10) + 16 * MIB;
-    (2 * shared + shared_buffers.bytes() + 256 * MIB).max(LEAST_MEMORY)
+/// What the server shares with all its processes from its start.
+#[derive(Debug, Clone, Copy)]
+pub struct SharedMemory {
+    /// Connections, WAL senders, prepared transactions and the workers beyond the usual ones.
+    pub processes: u32,
+    /// `max_locks_per_transaction`.
+    pub locks: u32,
+    /// `max_pred_locks_per_transaction`.
+    pub predicate_locks: u32,
+    /// Bytes of `track_activity_query_size`.
+    pub query_size: u32,
+    /// Bytes that settings ask for by themselves: `wal_buffers` and the like.
+    pub buffers: u128,
+}
+
+impl SharedMemory {
+    /// That of a server whose settings are PostgreSQL's own, but for what counts its processes.
+    pub const fn of(processes: u32) -> Self {
+        Self { processes, locks: 64, predicate_locks: 64, query_size: 1024, buffers: 0 }
+    }
+
+    /// The least memory of a guest: `shared_buffers`, twice what the server shares for each process, and 256 MiB for
+    /// the rest of the system. Measured with `postgres -C shared_memory_size` (15 to 18): 53 KiB for a process, each
+    /// further lock of a transaction 400 bytes, a predicate lock 250.
+    pub fn guest(&self, shared_buffers: u128) -> u128 {
+        let usual = Self::of(0);
+        let further = |number: u32, usual: u32, bytes: u32| {
+            u128::from(number.saturating_sub(usual)) * u128::from(bytes)
+        };
+        let process = (53 << 10)
+            + further(self.locks, usual.locks, 400)
+            + further(self.predicate_locks, usual.predicate_locks, 250)
+            + further(self.query_size, usual.query_size, 1);
+        let shared = u128::from(self.processes) * process + 16 * MIB;
+        (2 * shared + self.buffers + shared_buffers + 256 * MIB).max(LEAST_MEMORY)
+    }
 }
 
 /// The need rounded up to a size people order: 10, 20, 50, 100, 200, 500Gi, 1, 2, 5Ti and so on.

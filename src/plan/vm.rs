@@ -1,6 +1,8 @@
 //! The virtual machine of a role.
 
-use super::{PgbenchPlan, PostgresqlPlan, sizing};
+use super::instancetypes::{self, COMMON_INSTANCETYPES, Preference};
+use super::postgresql::{LEAST_WAL_SENDERS, PostgresqlPlan, SHARED_BUFFERS, SIZING};
+use super::{PgbenchPlan, sizing};
 use crate::config::Config;
 use crate::config::fields::{Entries, Field, Involved, Spanned};
 use crate::config::pgbench::Pgbench;
@@ -9,8 +11,8 @@ use crate::config::vm::{Matcher, Toleration, Vm};
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::value::{
     AccessMode, AntiAffinity, FromText, InstancetypeKind, IoThreadsPolicy, LabelKey, LabelValue, ObjectName,
-    ParameterName, ParameterValue, PgSize, PreferenceKind, Quantity, RunStrategy, TaintEffect,
-    TolerationOperator, VolumeMode,
+    ParameterName, ParameterValue, PreferenceKind, Quantity, RunStrategy, TaintEffect, TolerationOperator,
+    VolumeMode,
 };
 
 /// The shape of the VMs of one role.
@@ -82,44 +84,43 @@ pub(super) struct Needs<'c> {
     config: &'c Config,
     postgresql: Postgresql,
     pgbench: Pgbench,
+    /// Whether there are so many replicas that they raise the default of the slots' cap.
+    replicas_set_cap: bool,
     /// `postgresql.parameters`, where one of them takes part.
     settings: Field<Entries<ParameterName, ParameterValue>>,
     data_and_wal: u128,
     data_only: u128,
     wal_only: u128,
     memory: u128,
-    /// The same without the user's `shared_buffers`, which must not order a larger VM by themselves.
+    /// The same with PostgreSQL's own buffers and locks: the user's must not order a larger VM by themselves.
     memory_by_default: u128,
 }
 
 impl<'c> Needs<'c> {
     pub(super) fn new(config: &'c Config, pgbench: &PgbenchPlan, postgresql: &PostgresqlPlan) -> Self {
         let wal = sizing::Wal {
-            // PostgreSQL's own default is 1GB
-            max_wal_size: postgresql
-                .size("max_wal_size", 1024)
-                .unwrap_or(PgSize::mib(0))
-                .max(PgSize::mib(1024)),
+            max_wal_size: postgresql.max_wal_size,
             retained: postgresql.max_slot_wal_keep_size.max(postgresql.wal_keep_size),
         };
-        let default_buffers = PgSize::mib(128);
-        let shared_buffers = postgresql.size("shared_buffers", 8).unwrap_or(default_buffers);
-        let processes = postgresql.max_connections + postgresql.max_wal_senders;
-        let counts = |name: &str| ["max_wal_size", "shared_buffers", "max_connections"].contains(&name);
-        let settings = match postgresql.parameters.iter().any(|(name, _)| counts(name)) {
+        let shared = &postgresql.shared_memory;
+        let settings = match postgresql.parameters.iter().any(|(name, _)| SIZING.contains(&name.as_str())) {
             true => config.postgresql.or_default().parameters,
             false => Field::Absent,
         };
+        let section = config.postgresql.or_default();
+        let replicas_set_cap =
+            postgresql.max_wal_senders > LEAST_WAL_SENDERS && !section.max_slot_wal_keep_size.is_present();
         Self {
             config,
-            postgresql: config.postgresql.or_default(),
+            postgresql: section,
             pgbench: config.pgbench.or_default(),
+            replicas_set_cap,
             settings,
             data_and_wal: sizing::data_and_wal(pgbench.scale, wal),
             data_only: sizing::data_only(pgbench.scale),
             wal_only: sizing::wal_only(wal),
-            memory: sizing::memory(processes, shared_buffers),
-            memory_by_default: sizing::memory(processes, default_buffers),
+            memory: shared.guest(postgresql.shared_buffers),
+            memory_by_default: sizing::SharedMemory::of(shared.processes).guest(SHARED_BUFFERS),
         }
     }
 
@@ -130,78 +131,77 @@ impl<'c> Needs<'c> {
 
     /// The keys behind the need for WAL.
     fn wal_keys(&self) -> [(&dyn Involved, &'static str); 3] {
-        [
-            (&self.config.wal_keep_size, "for this WAL"),
-            (&self.postgresql.max_slot_wal_keep_size, "for the WAL of slots"),
-            (&self.settings, "with these settings"),
-        ]
+        let slots: (&dyn Involved, _) = match self.replicas_set_cap {
+            true => (&self.config.replica_count, "for the WAL of their slots"),
+            false => (&self.postgresql.max_slot_wal_keep_size, "for the WAL of slots"),
+        };
+        [(&self.config.wal_keep_size, "for this WAL"), slots, (&self.settings, "with these settings")]
     }
 
     fn data_disk(&self, vm: &Vm, problems: &mut Problems) -> Quantity {
         let tables = (&self.config.pgbench_scale as &dyn Involved, "for these tables");
         if vm.wal_disk_size.is_present() {
-            disk(&vm.data_disk_size, "data-disk-size", self.data_only, "the tables need", &[tables], problems)
+            disk(&vm.data_disk_size, self.data_only, "the tables need", &[tables], problems)
         } else {
             let [keep, slots, settings] = self.wal_keys();
             let holds = "the tables and the retained WAL need";
             let keys = [tables, keep, slots, settings];
-            disk(&vm.data_disk_size, "data-disk-size", self.data_and_wal, holds, &keys, problems)
+            disk(&vm.data_disk_size, self.data_and_wal, holds, &keys, problems)
         }
     }
 
     fn wal_disk(&self, vm: &Vm, problems: &mut Problems) -> Option<Quantity> {
         let need = self.wal_only;
-        vm.wal_disk_size.is_present().then(|| {
-            disk(
-                &vm.wal_disk_size,
-                "wal-disk-size",
-                need,
-                "the retained WAL needs",
-                &self.wal_keys(),
-                problems,
-            )
-        })
+        vm.wal_disk_size
+            .is_present()
+            .then(|| disk(&vm.wal_disk_size, need, "the retained WAL needs", &self.wal_keys(), problems))
     }
 }
 
 /// The size of a disk, checked against `need` bytes, or the default size.
 fn disk(
     size: &Field<Quantity>,
-    key: &str,
     need: u128,
     holds: &str,
     because: &[(&dyn Involved, &str)],
     problems: &mut Problems,
 ) -> Quantity {
-    if let Some(given) = size.get()
-        && given.bytes() < need
+    if let Some(given) = size.spanned()
+        && given.value.bytes() < need
     {
         let least = sizing::in_gib(need);
         let keys: Vec<_> =
             std::iter::once((size as &dyn Involved, "too small")).chain(because.iter().copied()).collect();
         problems.contradiction(
             &keys,
-            format!("`{key}` {given} is too small: {holds} {least}"),
-            format!("raise it to at least {least}, or leave it out"),
+            format!("`{}` {} is too small: {holds} {least}", given.path, given.value),
+            // CDI refuses another size of a disk that is there (docs/changes.md)
+            format!("raise it to at least `{least}`, or leave it out; where the disk is there already, make a lab of another name"),
         );
     }
     size.or(sizing::round_up(need))
 }
 
-pub(super) fn plan(own: &Field<Vm>, config: &Config, needs: &Needs, problems: &mut Problems) -> VmPlan {
-    let (base, own) = (config.vm.or_default(), own.or_default());
-    for section in [&base, &own] {
+pub(super) fn plan(
+    own: &Field<Vm>,
+    config: &Config,
+    needs: &Needs,
+    problems: &mut Problems,
+    notes: &mut Vec<String>,
+) -> VmPlan {
+    let base = config.vm.or_default();
+    for section in [&config.vm, own] {
         check_compute(section, problems);
     }
-    let vm = own.over(&base);
-    check_preference(&vm, needs, problems);
+    let vm = own.or_default().over(&base);
+    check_preference(&vm, needs, problems, notes);
     VmPlan {
         compute: compute(&vm, needs, problems),
         preference: matcher(&vm.preference, "preference", PreferenceKind::Cluster, problems),
         data_disk: needs.data_disk(&vm, problems),
         wal_disk: needs.wal_disk(&vm, problems),
         storage_class: vm.storage_class.get().map(ToString::to_string),
-        access_modes: access_modes(&vm.access_modes, problems),
+        access_modes: access_modes(&vm.access_modes, problems, notes),
         volume_mode: vm.volume_mode.get().copied(),
         node_selector: pairs(&vm.node_selector),
         tolerations: vm.tolerations.or_default().iter().map(|t| toleration(t, problems)).collect(),
@@ -215,7 +215,8 @@ pub(super) fn plan(own: &Field<Vm>, config: &Config, needs: &Needs, problems: &m
 }
 
 /// One section must not ask for an instancetype and for explicit CPUs or memory: KubeVirt refuses both together.
-fn check_compute(section: &Vm, problems: &mut Problems) {
+fn check_compute(section: &Field<Vm>, problems: &mut Problems) {
+    let Some(Spanned { value: section, path, .. }) = section.spanned() else { return };
     let explicit = section.cpu_cores.is_present() || section.memory.is_present();
     if section.instancetype.is_present() && explicit {
         problems.contradiction(
@@ -224,15 +225,15 @@ fn check_compute(section: &Vm, problems: &mut Problems) {
                 (&section.cpu_cores, "set again"),
                 (&section.memory, "set again"),
             ],
-            "an instancetype excludes `cpu-cores` and `memory`",
-            "keep the instancetype, or `cpu-cores` and `memory`",
+            format!("`{path}.instancetype` excludes `{path}.cpu-cores` and `{path}.memory`"),
+            "keep the instancetype, or the CPUs and the memory",
         );
     }
 }
 
-/// What KubeVirt's instancetype webhook refuses of the instancetypes and preferences that every cluster has
-/// (`common-instancetypes`): memory below what the preference requires, and a second I/O threads policy.
-fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems) {
+/// What KubeVirt's VM webhook refuses of the instancetypes and preferences that every cluster has: less than the preference
+/// requires, CPUs that it cannot spread, and a second I/O threads policy.
+fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems, notes: &mut Vec<String>) {
     let of_cluster = |name: &Field<ObjectName>, is_namespaced: bool| {
         if is_namespaced { None } else { name.get().map(ToString::to_string) }
     };
@@ -242,15 +243,18 @@ fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems) {
     let preference = vm.preference.get().and_then(|preference| {
         of_cluster(&preference.name, preference.kind.get() == Some(&PreferenceKind::Namespaced))
     });
-    let compute = if vm.instancetype.is_present() {
-        instancetype.as_deref().and_then(of_instancetype)
-    } else {
-        let memory = vm.memory.or(needs.default_memory());
-        Some((vm.cpu_cores.or(DEFAULT_CPU_CORES), memory.bytes()))
+    let instancetype = instancetype.as_deref().and_then(instancetypes::instancetype);
+    let preference = preference.as_deref().and_then(instancetypes::preference);
+    let compute = match instancetype {
+        Some(instancetype) => Some((instancetype.cpus, u128::from(instancetype.mib))),
+        None if vm.instancetype.is_present() => None,
+        None => {
+            Some((vm.cpu_cores.or(DEFAULT_CPU_CORES), vm.memory.or(needs.default_memory()).bytes() >> 20))
+        }
     };
-    if let (Some(name), Some((cpu_cores, memory))) = (preference, compute) {
-        let (least_cpu_cores, least_mib) = required_by_preference(&name);
-        if memory < least_mib << 20 || cpu_cores < least_cpu_cores {
+    if let (Some(preference), Some((cpus, mib))) = (preference, compute) {
+        let Preference { name, cpus: least_cpus, mib: least_mib, .. } = preference;
+        if mib < u128::from(*least_mib) || cpus < *least_cpus {
             problems.contradiction(
                 &[
                     (&vm.preference, "this preference"),
@@ -259,31 +263,34 @@ fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems) {
                     (&vm.cpu_cores, "its CPUs"),
                 ],
                 format!(
-                    "the preference `{name}` requires at least {least_cpu_cores} CPUs and {least_mib}Mi of memory, \
-                     but the VM has {cpu_cores} and {}Mi",
-                    memory >> 20
+                    "the preference `{name}` requires at least {least_cpus} {} and {least_mib}Mi of memory, \
+                     but the VM has {cpus} and {mib}Mi",
+                    if *least_cpus == 1 { "CPU" } else { "CPUs" }
                 ),
-                "give the VM more, or leave the preference out; KubeVirt refuses it otherwise",
+                format!(
+                    "give the VM more, or leave the preference out; KubeVirt refuses it otherwise \
+                     (common-instancetypes {COMMON_INSTANCETYPES})"
+                ),
             );
         }
+        if !preference.is_for_linux {
+            note_once(notes, format!("the preference `{name}` is for Windows, the guests are Linux"));
+        }
     }
-    if let (Some(name), Some((_, memory)), true) = (&instancetype, compute, vm.instancetype.is_present())
-        && memory < needs.memory
-    {
+    let Some(instancetype) = instancetype else { return };
+    let name = instancetype.name;
+    if u128::from(instancetype.mib) << 20 < needs.memory {
         problems.contradiction(
             &[(&vm.instancetype, "too little memory")],
             format!(
                 "the instancetype `{name}` has {}Mi of memory, the lab needs {}Mi",
-                memory >> 20,
+                instancetype.mib,
                 needs.memory >> 20
             ),
             "choose a larger one",
         );
     }
-    if let Some(name) = instancetype
-        && (name.starts_with("cx1.") || name.starts_with("d1."))
-        && vm.io_threads_policy.is_present()
-    {
+    if instancetype.sets_io_threads_policy && vm.io_threads_policy.is_present() {
         problems.contradiction(
             &[(&vm.io_threads_policy, "set again"), (&vm.instancetype, "sets a policy itself")],
             format!("the instancetype `{name}` excludes `io-threads-policy`"),
@@ -292,32 +299,10 @@ fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems) {
     }
 }
 
-/// CPUs and bytes of the small instancetypes of `common-instancetypes`; the others are large enough.
-fn of_instancetype(name: &str) -> Option<(u32, u128)> {
-    let (cpu_cores, mib) = match name {
-        "u1.nano" => (1, 512),
-        "u1.micro" => (1, 1024),
-        "u1.small" => (1, 2048),
-        "u1.medium" => (1, 4096),
-        _ => return None,
-    };
-    Some((cpu_cores, mib << 20))
-}
-
-/// CPUs and MiB that a preference of `common-instancetypes` requires.
-fn required_by_preference(name: &str) -> (u32, u128) {
-    if name.ends_with(".dpdk") {
-        return (8, 1536);
-    }
-    if name.ends_with(".realtime") {
-        return (4, 4096);
-    }
-    match name.split('.').next().unwrap_or("") {
-        "rhel" if name.starts_with("rhel.7") => (1, 1024),
-        "rhel" | "centos" => (1, 1536),
-        "fedora" | "ubuntu" | "sles" | "opensuse" => (1, 2048),
-        "oraclelinux" => (2, 4096),
-        _ => (1, 0),
+/// Adds a note that the other role may have added.
+fn note_once(notes: &mut Vec<String>, note: String) {
+    if !notes.contains(&note) {
+        notes.push(note);
     }
 }
 
@@ -333,10 +318,12 @@ fn compute(vm: &Vm, needs: &Needs, problems: &mut Problems) -> Compute {
         && given.value.bytes() < sizing::LEAST_MEMORY
     {
         problems.push(
-            Diagnostic::new(given.span.clone(), format!("`memory` {memory} is too little"))
+            Diagnostic::new(given.span.clone(), format!("`{}` {memory} is too little", given.path))
                 .help("give the guest at least `1Gi`; PostgreSQL and the package manager need it"),
         );
     } else if memory.bytes() < needs.memory {
+        let path = vm.memory.spanned().map_or("vm.memory", |given| &given.path);
+        let least = Quantity::mib(u64::try_from(needs.memory.div_ceil(1 << 20)).unwrap_or(u64::MAX));
         problems.contradiction(
             &[
                 (&vm.memory, "too little"),
@@ -344,8 +331,8 @@ fn compute(vm: &Vm, needs: &Needs, problems: &mut Problems) -> Compute {
                 (&needs.pgbench.clients, "for the connections of these"),
                 (&needs.settings, "with these settings"),
             ],
-            format!("`memory` {memory} is too little: the lab needs at least {}Mi", needs.memory >> 20),
-            "set `memory` to that or more",
+            format!("`{path}` {memory} is too little: the lab needs at least {least}"),
+            format!("set `{path}` to at least `{least}`"),
         );
     }
     Compute::Explicit { cpu_cores: vm.cpu_cores.or(DEFAULT_CPU_CORES), memory }
@@ -360,7 +347,7 @@ fn matcher<Kind: Copy + FromText>(
     let spanned = field.spanned()?;
     if !spanned.value.name.is_present() {
         problems.push(
-            Diagnostic::new(spanned.span.clone(), format!("`{key}` has no `name`"))
+            Diagnostic::new(spanned.span.clone(), format!("`{}` has no `name`", spanned.path))
                 .help(format!("write `{key}: NAME`, or `{key}: {{name: NAME, kind: {}}}`", Kind::EXAMPLE)),
         );
     }
@@ -368,7 +355,11 @@ fn matcher<Kind: Copy + FromText>(
     Some((spanned.value.kind.or(default_kind), name))
 }
 
-fn access_modes(field: &Field<Vec<Spanned<AccessMode>>>, problems: &mut Problems) -> Vec<AccessMode> {
+fn access_modes(
+    field: &Field<Vec<Spanned<AccessMode>>>,
+    problems: &mut Problems,
+    notes: &mut Vec<String>,
+) -> Vec<AccessMode> {
     let modes = field.or_default();
     let twice = modes.iter().enumerate().find_map(|(position, mode)| {
         Some((mode, modes[..position].iter().find(|earlier| earlier.value == mode.value)?))
@@ -382,8 +373,21 @@ fn access_modes(field: &Field<Vec<Spanned<AccessMode>>>, problems: &mut Problems
     }
     if let (Some(spanned), 0) = (field.spanned(), modes.len()) {
         problems.push(
-            Diagnostic::new(spanned.span.clone(), "`access-modes` is empty")
+            Diagnostic::new(spanned.span.clone(), format!("`{}` is empty", spanned.path))
                 .help("leave the key out to get what the storage profile says"),
+        );
+    }
+    if let Some(alone) = modes.iter().find(|mode| mode.value == AccessMode::ReadWriteOncePod) {
+        if let Some(other) = modes.iter().find(|mode| mode.value != alone.value) {
+            problems.contradiction(
+                &[(alone, "one pod alone"), (other, "and more")],
+                "`ReadWriteOncePod` excludes other access modes",
+                "keep one of the two",
+            );
+        }
+        note_once(
+            notes,
+            "`ReadWriteOncePod` needs CDI 1.58 or newer, and excludes live migration".to_owned(),
         );
     }
     modes.into_iter().map(|mode| mode.value).collect()
@@ -419,7 +423,7 @@ fn toleration(item: &Spanned<Toleration>, problems: &mut Problems) -> Toleration
                 (&toleration.toleration_seconds, "only for `NoExecute`"),
                 (&toleration.effect, "another effect"),
             ],
-            "`toleration-seconds` needs `effect: NoExecute`",
+            format!("`{}.toleration-seconds` needs `effect: NoExecute`", item.path),
             "remove `toleration-seconds`, or write `effect: NoExecute`",
         );
     }

@@ -2,7 +2,7 @@
 
 use super::{FromText, Refusal, Value, checked_text, named, read_text};
 use crate::diagnostic::Problems;
-use crate::node::Node;
+use crate::node::{Node, NodeValue, plain};
 
 /// Letters, digits and inner hyphens, lower case: RFC 1123. `None` when it is fine.
 pub(super) fn label_fault(text: &str, longest: usize) -> Option<String> {
@@ -125,12 +125,46 @@ checked_text!(
     AnnotationKey,
     "an annotation key",
     "example.com/owner",
-    |text| named(
-        text,
-        "an annotation key",
-        qualified_name_fault(&text.to_ascii_lowercase()),
-        QUALIFIED_NAME_HELP
-    )
+    |text| {
+        let what = "an annotation key";
+        named(text, what, qualified_name_fault(&text.to_ascii_lowercase()), QUALIFIED_NAME_HELP)?;
+        let fault = is_no_text_bare(text).then(|| "kustomize would not read it as text".to_owned());
+        named(text, what, fault, &format!("write `example.com/{text}`"))
+    }
+);
+
+/// Whether a text is a number, a date, a boolean or null where it stands bare. kustomize loses the quotes of annotation
+/// keys, and then stops at `123: x`.
+fn is_no_text_bare(text: &str) -> bool {
+    let digits = text.replace('_', "");
+    // Go reads the letter of a radix in either case
+    let lower = digits.to_ascii_lowercase();
+    let of = |text: &str, digit: fn(&u8) -> bool| !text.is_empty() && text.as_bytes().iter().all(digit);
+    let is_binary = lower.strip_prefix("0b").is_some_and(|bits| of(bits, |b| matches!(b, b'0' | b'1')));
+    let is_date = text.split('-').count() == 3 && text.split('-').all(|part| of(part, u8::is_ascii_digit));
+    let is_no_text = |text: &str| !matches!(plain(text), NodeValue::Text(_));
+    is_binary
+        || is_date
+        || [text, &digits].into_iter().any(is_no_text)
+        || digits.starts_with('0') && is_no_text(&lower)
+}
+
+checked_text!(
+    /// The value of an annotation: any text that arrives as it is.
+    AnnotationValue,
+    "text",
+    "Storage team",
+    |text| {
+        let fault = text.chars().find_map(|c| match c {
+            '\u{85}' => Some("the API server reads `\\u{85}` as a blank".to_owned()),
+            // what the reader of sigs.k8s.io/yaml refuses, which takes every server-side apply; all others pass
+            '\x7f'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => {
+                Some(format!("the API server refuses `{}`", c.escape_unicode()))
+            }
+            _ => None,
+        });
+        named(text, "the value of an annotation", fault, "remove that character")
+    }
 );
 
 checked_text!(

@@ -31,9 +31,14 @@ fn image_fault(text: &str) -> Option<String> {
         None => (text, None),
     };
     if let Some(digest) = digest {
-        let hex = digest.strip_prefix("sha256:").unwrap_or("");
-        if hex.len() != 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return Some("the digest is not `sha256:` and 64 hexadecimal digits".to_owned());
+        const ALGORITHMS: [(&str, usize); 3] = [("sha256", 64), ("sha384", 96), ("sha512", 128)];
+        let (algorithm, hex) = digest.split_once(':').unwrap_or((digest, ""));
+        if !ALGORITHMS.contains(&(algorithm, hex.len()))
+            || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        {
+            return Some(
+                "the digest is not `sha256:` and 64, or `sha512:` and 128, hexadecimal digits".to_owned(),
+            );
         }
     }
     let after_slash = name.rfind('/').map_or(0, |slash| slash + 1);
@@ -53,8 +58,9 @@ fn image_fault(text: &str) -> Option<String> {
     let mut components: Vec<&str> = path.split('/').collect();
     let first = components.first().copied().unwrap_or("");
     if components.len() > 1 && (first.contains(['.', ':']) || first == "localhost") {
-        let (host, port) = first.split_once(':').unwrap_or((first, "1"));
-        let host_fine = host.split('.').all(|label| label_fault(&label.to_ascii_lowercase(), 63).is_none());
+        let (host, port) = host_and_port(first);
+        let label_fine = |label: &str| label_fault(&label.to_ascii_lowercase(), 63).is_none();
+        let host_fine = ipv6_in_brackets(host).unwrap_or_else(|| host.split('.').all(label_fine));
         if !host_fine || port.parse::<u16>().is_err() {
             return Some(format!("`{}` is not a registry", first.escape_debug()));
         }
@@ -70,6 +76,20 @@ fn image_fault(text: &str) -> Option<String> {
     };
     let wrong = components.iter().find(|component| !component_fine(component))?;
     Some(format!("`{}` is not a part of a path", wrong.escape_debug()))
+}
+
+/// A host and its port; `1` stands for a port that is not said.
+fn host_and_port(authority: &str) -> (&str, &str) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !authority.ends_with(']') => (host, port),
+        _ => (authority, "1"),
+    }
+}
+
+/// Whether a host in brackets is an IPv6 address; `None`: it is in no brackets.
+fn ipv6_in_brackets(host: &str) -> Option<bool> {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'))?;
+    Some(address.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
 checked_text!(
@@ -137,15 +157,9 @@ checked_text!(
             }
             Some(rest) => {
                 let authority = rest.strip_suffix('/').unwrap_or(rest);
-                let (host, port) = match authority.rsplit_once(':') {
-                    Some((host, port)) if !authority.ends_with(']') => (host, port),
-                    _ => (authority, "1"),
-                };
-                let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-                let host_fine = match bracketed {
-                    Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-                    None => subdomain_fault(&host.to_ascii_lowercase()).is_none(),
-                };
+                let (host, port) = host_and_port(authority);
+                let host_fine = ipv6_in_brackets(host)
+                    .unwrap_or_else(|| subdomain_fault(&host.to_ascii_lowercase()).is_none());
                 (!host_fine || port.parse::<u16>().map_or(true, |port| port == 0))
                     .then(|| "it is not `http://host:port`".to_owned())
             }

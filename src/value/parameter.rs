@@ -31,7 +31,9 @@ checked_text!(
     }
 );
 
-/// The value of a PostgreSQL setting, as it is written between the quotes of postgresql.conf.
+/// The value of a PostgreSQL setting as it was typed, which is how it goes between the quotes of postgresql.conf: a
+/// number keeps its spelling (`0640` is octal there), and PostgreSQL reads `true` and `false` wherever `on` and `off`.
+/// What it means only the setting knows ([`super::Setting`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterValue(pub String);
 
@@ -39,7 +41,7 @@ impl Value for ParameterValue {
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         let text = match &node.value {
             NodeValue::Text(text) | NodeValue::Number(text) => text.clone(),
-            NodeValue::Bool(value) => if *value { "on" } else { "off" }.to_owned(),
+            NodeValue::Bool(value) => value.to_string(),
             _ => {
                 problems.push(
                     Diagnostic::new(node.span.clone(), format!("expected a setting, found {}", node.kind()))
@@ -48,15 +50,18 @@ impl Value for ParameterValue {
                 return None;
             }
         };
+        if text.contains('\t') && !text.chars().any(|c| c != '\t' && needs_escape(c)) {
+            problems.push(
+                Diagnostic::new(node.span.clone(), "the value of a setting must not hold a tab")
+                    .help("remove it, or write a blank instead of it"),
+            );
+            return None;
+        }
         if text.chars().any(needs_escape) {
             problems.push(
                 Diagnostic::new(node.span.clone(), "the value of a setting must stand on one line")
                     .help("remove line breaks, control and invisible characters"),
             );
-            return None;
-        }
-        if let Some(fault) = size_fault(&text) {
-            problems.push(Diagnostic::new(node.span.clone(), fault.message).help(fault.help));
             return None;
         }
         if text.len() > 900 {
@@ -71,29 +76,4 @@ impl Value for ParameterValue {
         }
         Some(Self(text))
     }
-}
-
-/// A number with a unit that is not PostgreSQL's, which the server would not start with.
-fn size_fault(text: &str) -> Option<Refusal> {
-    let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
-    let (number, unit) = text.split_at(digits);
-    let unit = unit.trim();
-    let meant = match unit {
-        "Ki" | "KiB" | "kb" | "KB" | "K" | "k" => "kB",
-        "Mi" | "MiB" | "mb" | "Mb" | "M" => "MB",
-        "Gi" | "GiB" | "gb" | "Gb" | "G" | "g" => "GB",
-        "Ti" | "TiB" | "tb" | "Tb" | "T" | "t" => "TB",
-        "m" => "min",
-        "sec" => "s",
-        "hr" => "h",
-        _ => return None,
-    };
-    let kind =
-        if unit.ends_with('i') { "a Kubernetes quantity" } else { "in a unit that PostgreSQL does not know" };
-    (digits > 0).then(|| {
-        Refusal::new(
-            format!("`{text}` is {kind}"),
-            format!("PostgreSQL reads this one; in its units that is `{number}{meant}`"),
-        )
-    })
 }

@@ -1,6 +1,6 @@
 //! Sizes, in PostgreSQL's units and in Kubernetes's.
 
-use super::{FromText, Refusal, Value, read_text, shortened};
+use super::{FromText, Refusal, Value, shortened};
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::node::{Node, NodeValue};
 
@@ -35,75 +35,126 @@ impl std::fmt::Display for PgSize {
     }
 }
 
+/// PostgreSQL's units of memory, each with its megabytes and those of the next smaller unit.
+const PG_UNITS: [(&str, f64, Option<f64>); 5] = [
+    ("TB", 1_048_576.0, Some(1024.0)),
+    ("GB", 1024.0, Some(1.0)),
+    ("MB", 1.0, Some(1.0 / 1024.0)),
+    ("kB", 1.0 / 1024.0, Some(1.0 / 1_048_576.0)),
+    ("B", 1.0 / 1_048_576.0, None),
+];
+
+/// Whole megabytes of a number in a unit, as `convert_to_base_unit` and `parse_int` (guc.c) round them: a fraction
+/// first to the next smaller unit, so that `0.1TB` is `102GB`.
+fn whole_megabytes(number: f64, unit: &str) -> Option<f64> {
+    let (_, megabytes, smaller) = PG_UNITS.iter().find(|(name, ..)| *name == unit)?;
+    let value = number * megabytes;
+    Some(smaller.map_or(value, |step| (value / step).round_ties_even() * step).round_ties_even())
+}
+
+/// The number at the start of a setting, as C's `strtol` and `strtod` delimit it, and what follows.
+fn leading_number(text: &str) -> (&str, &str) {
+    let digits = |from: usize| text[from..].bytes().take_while(u8::is_ascii_digit).count();
+    let sign = usize::from(text.starts_with(['+', '-']));
+    let mut end = sign + digits(sign);
+    if text[end..].starts_with('.') {
+        end += 1 + digits(end + 1);
+    }
+    if text[end..].starts_with(['e', 'E']) {
+        let sign = end + 1 + usize::from(text[end + 1..].starts_with(['+', '-']));
+        if digits(sign) > 0 {
+            end = sign + digits(sign);
+        }
+    }
+    text.split_at(end)
+}
+
 impl FromText for PgSize {
     const WHAT: &'static str = "a PostgreSQL size";
     const EXAMPLE: &'static str = "256MB";
+    /// Takes what PostgreSQL takes, but for a number without its unit, and octal and hexadecimal digits.
     fn from_text(text: &str) -> Result<Self, Refusal> {
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let refuse =
-            |help: String| Err(Refusal::new(format!("`{}` is not a PostgreSQL size", shortened(text)), help));
-        let general =
-            "write a whole number and `MB`, `GB` or `TB` (powers of 1024), such as `256MB`".to_owned();
-        if text == "-1" {
-            return refuse(
-                "unlimited is not offered: a replica that stays away would fill the disk".to_owned(),
+        let typed = text.trim();
+        let refuse = |message: &str, help: String| {
+            Err(Refusal::new(format!("`{}` {message}", shortened(typed)), help))
+        };
+        let malformed = |help: String| refuse("is not a PostgreSQL size", help);
+        let general = "write a number and `MB`, `GB` or `TB` (powers of 1024), such as `256MB`".to_owned();
+        let (digits, rest) = leading_number(typed);
+        let unit = rest.trim_start();
+        let Ok(number) = digits.parse::<f64>() else { return malformed(general) };
+        if number < 0.0 {
+            return malformed(
+                "write a size such as `2GB`: without a limit a replica that stays away would fill the disk"
+                    .to_owned(),
             );
         }
-        if unit.starts_with(' ') {
-            return refuse(format!("write it without the blank: `{number}{}`", unit.trim()));
-        }
-        if unit.is_empty() && !number.is_empty() {
-            return refuse(format!("it needs its unit; if megabytes are meant, write `{number}MB`"));
-        }
-        let shift = match unit {
-            "kB" => 10,
-            "MB" => 20,
-            "GB" => 30,
-            "TB" => 40,
-            _ => {
-                let meant = match unit.to_ascii_lowercase().as_str() {
-                    "mi" | "mib" | "m" | "mb" => "MB",
-                    "gi" | "gib" | "g" | "gb" => "GB",
-                    "ti" | "tib" | "t" | "tb" => "TB",
-                    "ki" | "kib" | "k" | "kb" => "kB",
-                    _ => return refuse(general),
-                };
-                if number.is_empty() {
-                    return refuse(general);
-                }
-                return refuse(format!("PostgreSQL reads this one; in its units that is `{number}{meant}`"));
-            }
+        // a remedy is given only where it works
+        let respelt = |reason: &str, text: String| match Self::from_text(&text) {
+            Ok(_) => malformed(format!("{reason} `{text}`")),
+            Err(refusal) => malformed(refusal.help),
         };
-        match number.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift)) {
-            Some(bytes) if bytes % (1 << 20) != 0 => {
-                refuse("it must be whole megabytes, such as `256MB`".to_owned())
+        if unit.is_empty() && number > 0.0 {
+            return respelt("it needs its unit; if megabytes are meant, write", format!("{digits}MB"));
+        }
+        let unsigned = digits.trim_start_matches('+');
+        if number > 0.0 && unsigned.starts_with('0') && unsigned.bytes().all(|b| b.is_ascii_digit()) {
+            let reason = "PostgreSQL reads a leading zero as octal; in decimal digits write";
+            return respelt(reason, format!("{}{unit}", unsigned.trim_start_matches('0')));
+        }
+        let megabytes = if unit.is_empty() { Some(0.0) } else { whole_megabytes(number, unit) };
+        match megabytes {
+            None => {
+                let meant = match unit.to_ascii_lowercase().as_str() {
+                    "k" | "ki" | "kb" | "kib" => "kB",
+                    "m" | "mi" | "mb" | "mib" => "MB",
+                    "g" | "gi" | "gb" | "gib" => "GB",
+                    "t" | "ti" | "tb" | "tib" => "TB",
+                    _ => return malformed(general),
+                };
+                respelt("PostgreSQL reads this one; in its units that is", format!("{digits}{meant}"))
             }
-            Some(bytes) if bytes >> 20 <= Self::MAX_MIB => Ok(Self { mib: bytes >> 20 }),
-            _ if number.is_empty() => refuse(general),
-            _ => refuse(format!("PostgreSQL takes at most {}MB", Self::MAX_MIB)),
+            Some(0.0) if number > 0.0 => {
+                refuse("is less than a megabyte", "PostgreSQL counts it in megabytes; write `1MB`".to_owned())
+            }
+            Some(megabytes) if megabytes > Self::MAX_MIB as f64 => {
+                refuse("is too large", format!("write at most `{}MB`, where PostgreSQL ends", Self::MAX_MIB))
+            }
+            Some(megabytes) => Ok(Self { mib: megabytes as u64 }),
         }
     }
 }
 
 impl Value for PgSize {
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        read_size(node, problems)
+        // a bare number is told its unit like a quoted one
+        read_size(node, problems, Self::WHAT, Self::EXAMPLE, Self::from_text)
     }
 }
 
-/// Reads a size; a bare number is told its unit like a quoted one.
-fn read_size<T: FromText>(node: &Node, problems: &mut Problems) -> Option<T> {
-    if let NodeValue::Number(text) = &node.value
-        && let Err(refusal) = T::from_text(text)
-    {
-        problems.push(Diagnostic::new(node.span.clone(), refusal.message).help(refusal.help));
-        return None;
-    }
-    read_text(node, problems)
+/// Reads a size, which YAML may take for text or for a number.
+fn read_size<T>(
+    node: &Node,
+    problems: &mut Problems,
+    what: &str,
+    example: &str,
+    parse: impl FnOnce(&str) -> Result<T, Refusal>,
+) -> Option<T> {
+    let refusal = match &node.value {
+        NodeValue::Text(text) | NodeValue::Number(text) => match parse(text) {
+            Ok(value) => return Some(value),
+            Err(refusal) => refusal,
+        },
+        _ => Refusal::new(
+            format!("expected {what}, found {}", node.kind()),
+            format!("write it like `{example}`"),
+        ),
+    };
+    problems.push(Diagnostic::new(node.span.clone(), refusal.message).help(refusal.help));
+    None
 }
 
-/// A Kubernetes quantity of bytes, kept as it was written.
+/// A Kubernetes quantity of bytes. Messages show it as it was written, objects in Kubernetes's own spelling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quantity {
     text: String,
@@ -130,6 +181,11 @@ impl Quantity {
     pub fn bytes(&self) -> u128 {
         self.bytes
     }
+
+    /// What a text means as a quantity of bytes, where it is one.
+    pub fn bytes_of(text: &str) -> Option<u128> {
+        quantity_bytes(text).ok()
+    }
 }
 
 impl std::fmt::Display for Quantity {
@@ -140,80 +196,199 @@ impl std::fmt::Display for Quantity {
 
 impl From<&Quantity> for crate::yaml::Yaml {
     fn from(quantity: &Quantity) -> Self {
-        quantity.text.clone().into()
+        quantity.canonical().into()
     }
 }
 
-impl FromText for Quantity {
-    const WHAT: &'static str = "a Kubernetes quantity";
-    const EXAMPLE: &'static str = "10Gi";
-    fn from_text(text: &str) -> Result<Self, Refusal> {
-        let refuse = |help: String| {
-            Err(Refusal::new(format!("`{}` is not a Kubernetes quantity", shortened(text)), help))
-        };
-        let general = "write a number and `Mi`, `Gi` or `Ti` (powers of 1024), such as `10Gi`".to_owned();
-        if let Some((number, unit)) = text.split_once(' ') {
-            return refuse(format!("write it without the blank: `{number}{}`", unit.trim()));
+impl Quantity {
+    /// As `resource.Quantity.String()` writes it, with the largest suffix that leaves a whole number. KubeVirt stores
+    /// that in place of `1024Mi`, and GitOps tools would find a difference for ever.
+    fn canonical(&self) -> String {
+        const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+        const DECIMAL: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
+        let is_binary = self.text.ends_with('i') && self.bytes.is_multiple_of(1024);
+        let (base, suffixes) = if is_binary { (1024, BINARY) } else { (1000, DECIMAL) };
+        let (mut number, mut power) = (self.bytes, 0);
+        while number.is_multiple_of(base) && power < suffixes.len() - 1 {
+            number /= base;
+            power += 1;
         }
-        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            return refuse(match text.parse::<u128>() {
-                Ok(bytes) if bytes >= 1 << 20 => {
-                    format!("it needs its unit; if bytes are meant, write `{}Mi`", bytes.div_ceil(1 << 20))
-                }
-                _ => format!("it needs its unit; if gibibytes are meant, write `{text}Gi`"),
-            });
-        }
-        let split = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
-        let (number, unit) = text.split_at(split);
-        let multiplier: u128 = match unit {
-            "Ki" => 1 << 10,
-            "Mi" => 1 << 20,
-            "Gi" => 1 << 30,
-            "Ti" => 1 << 40,
-            "Pi" => 1 << 50,
-            "k" => 1_000,
-            "M" => 1_000_000,
-            "G" => 1_000_000_000,
-            "T" => 1_000_000_000_000,
-            "P" => 1_000_000_000_000_000,
-            _ => {
-                let meant = match unit.to_ascii_lowercase().as_str() {
-                    "mb" | "mib" | "mi" => "Mi",
-                    "gb" | "gib" | "gi" | "g" => "Gi",
-                    "tb" | "tib" | "ti" | "t" => "Ti",
-                    _ => return refuse(general),
-                };
-                return refuse(format!("Kubernetes reads this one; in its units that is `{number}{meant}`"));
-            }
-        };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-        // bounds that keep the arithmetic exact: 10^12 units, nine decimals
-        if whole.is_empty()
-            || whole.len() > 12
-            || fraction.is_empty()
-            || fraction.len() > 9
-            || fraction.contains('.')
-        {
-            return refuse(general);
-        }
-        let (Ok(integer), Ok(decimals)) = (whole.parse::<u128>(), fraction.parse::<u128>()) else {
-            return refuse(general);
-        };
-        let scale = 10u128.pow(u32::try_from(fraction.len()).unwrap_or(0));
-        let scaled = (integer * scale + decimals) * multiplier;
-        if !scaled.is_multiple_of(scale) {
-            return refuse("it must be whole bytes; write it in a smaller unit".to_owned());
-        }
-        match scaled / scale {
-            0 => refuse("it must be more than nothing, such as `10Gi`".to_owned()),
-            bytes if bytes > i64::MAX as u128 => refuse("Kubernetes takes less than `8192Pi`".to_owned()),
-            bytes => Ok(Self { text: text.to_owned(), bytes }),
+        format!("{number}{}", suffixes[power])
+    }
+}
+
+/// What a quantity is the size of, for the remedies: `4` of memory are gibibytes, `4096` mebibytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Measured {
+    Memory,
+    Disk,
+}
+
+impl Measured {
+    /// By the last part of the key's path.
+    fn of(path: &str) -> Self {
+        if path.ends_with("memory") { Self::Memory } else { Self::Disk }
+    }
+
+    fn example(self) -> &'static str {
+        match self {
+            Self::Memory => "2Gi",
+            Self::Disk => "10Gi",
         }
     }
+
+    /// The unit that a person left out.
+    fn left_out(self, number: u128) -> Option<&'static str> {
+        let (gibibytes, mebibytes) = (Some("Gi"), Some("Mi"));
+        match (self, number) {
+            (_, 0) => None,
+            (Self::Memory, 1..256) => gibibytes,
+            // as mebibytes too little for a guest, as gibibytes more than machines have
+            (Self::Memory, 256..1024) => None,
+            (Self::Memory, _) => mebibytes,
+            (Self::Disk, 8192..) if number.is_multiple_of(1024) || number >= 1 << 16 => mebibytes,
+            (Self::Disk, _) => gibibytes,
+        }
+    }
+}
+
+/// Why a text is no quantity that a lab can have.
+enum Unfit {
+    Malformed,
+    NotPositive,
+    TooLarge,
+}
+
+/// The bytes of a quantity, as Kubernetes's `resource.ParseQuantity` reads it and `Value()` rounds it: up.
+///
+/// Numbers of more than 19 significant digits are refused, which keeps the arithmetic exact.
+fn quantity_bytes(text: &str) -> Result<u128, Unfit> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = unsigned.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+    let (number, suffix) = unsigned.split_at(end);
+    let (mut exponent, shift): (i32, u32) = match suffix {
+        "" => (0, 0),
+        "n" => (-9, 0),
+        "u" => (-6, 0),
+        "m" => (-3, 0),
+        "k" => (3, 0),
+        "M" => (6, 0),
+        "G" => (9, 0),
+        "T" => (12, 0),
+        "P" => (15, 0),
+        "E" => (18, 0),
+        "Ki" => (0, 10),
+        "Mi" => (0, 20),
+        "Gi" => (0, 30),
+        "Ti" => (0, 40),
+        "Pi" => (0, 50),
+        "Ei" => (0, 60),
+        _ => match suffix.strip_prefix(['e', 'E']).map(str::parse::<i16>) {
+            Some(Ok(exponent)) => (exponent.into(), 0),
+            _ => return Err(Unfit::Malformed),
+        },
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return Err(Unfit::Malformed);
+    }
+    let digits = format!("{whole}{fraction}");
+    let significant = digits.trim_end_matches('0');
+    exponent += (digits.len() - significant.len()) as i32 - fraction.len() as i32;
+    let significant = significant.trim_start_matches('0');
+    if significant.is_empty() || text.starts_with('-') {
+        return Err(Unfit::NotPositive);
+    }
+    if significant.len() > 19 {
+        return Err(Unfit::Malformed);
+    }
+    // below 2^64 × 2^60
+    let scaled = significant.parse::<u128>().map_err(|_| Unfit::Malformed)? << shift;
+    let power = 10u128.checked_pow(exponent.unsigned_abs());
+    let bytes = match (exponent < 0, power) {
+        (true, Some(power)) => scaled.div_ceil(power),
+        (true, None) => 1,
+        (false, power) => power.and_then(|power| scaled.checked_mul(power)).ok_or(Unfit::TooLarge)?,
+    };
+    if bytes > Quantity::MAX_BYTES { Err(Unfit::TooLarge) } else { Ok(bytes) }
+}
+
+impl Quantity {
+    const WHAT: &'static str = "a Kubernetes quantity";
+    /// Where ext4 ends; Kubernetes counts to 8Ei.
+    const MAX_BYTES: u128 = 1 << 60;
+    /// Less is a unit that was forgotten or mistaken.
+    const MIN_BYTES: u128 = 1 << 20;
+
+    fn parse(text: &str, measured: Measured) -> Result<Self, Refusal> {
+        // the API server ignores blanks around a quantity; the schema's pattern does not
+        let typed = text.trim();
+        let example = measured.example();
+        let (fault, help) = match quantity_bytes(typed) {
+            Ok(bytes) if bytes >= Self::MIN_BYTES => return Ok(Self { text: typed.to_owned(), bytes }),
+            Ok(_) => {
+                let counts = if typed.ends_with('m') { "thousandths of a byte" } else { "bytes" };
+                let help = match respelt(typed, measured) {
+                    Some(meant) => {
+                        let unit = if meant.ends_with("Mi") { "mebibytes" } else { "gibibytes" };
+                        format!("it counts {counts}; if {unit} are meant, write `{meant}`")
+                    }
+                    None => format!("write a size such as `{example}`"),
+                };
+                ("is less than a mebibyte", help)
+            }
+            Err(Unfit::NotPositive) => ("is no size", format!("write a size such as `{example}`")),
+            Err(Unfit::TooLarge) => {
+                ("is too large", "write at most `1Ei`, where file systems end".to_owned())
+            }
+            Err(Unfit::Malformed) => {
+                let help = match respelt(typed, measured) {
+                    Some(meant) if meant == typed.split_whitespace().collect::<String>() => {
+                        format!("write it without the blank: `{meant}`")
+                    }
+                    Some(meant) if is_ambiguous(typed) => {
+                        let decimal = meant.trim_end_matches('i');
+                        format!("write `{meant}`, or `{decimal}` for powers of 1000")
+                    }
+                    Some(meant) => format!("Kubernetes reads this one; in its units that is `{meant}`"),
+                    None => {
+                        format!("write a number and `Mi`, `Gi` or `Ti` (powers of 1024), such as `{example}`")
+                    }
+                };
+                ("is not a Kubernetes quantity", help)
+            }
+        };
+        Err(Refusal::new(format!("`{}` {fault}", shortened(typed)), help))
+    }
+}
+
+/// Whether a unit is one that some count in powers of 1024 and others of 1000: `10GB`.
+fn is_ambiguous(typed: &str) -> bool {
+    let lower = typed.to_ascii_lowercase();
+    ["mb", "gb", "tb", "pb"].iter().any(|unit| lower.ends_with(unit))
+}
+
+/// The quantity that a person meant by a number in other units or in none. What is below 1Gi is too small for every
+/// disk and machine of a lab, so that it would be no remedy.
+fn respelt(typed: &str, measured: Measured) -> Option<String> {
+    let end = typed.bytes().take_while(|b| b.is_ascii_digit() || matches!(b, b'.' | b',')).count();
+    let (number, unit) = (typed[..end].replace(',', "."), typed[end..].trim().to_ascii_lowercase());
+    let unit = match unit.as_str() {
+        "m" | "mi" | "mb" | "mib" => "Mi",
+        "g" | "gi" | "gb" | "gib" => "Gi",
+        "t" | "ti" | "tb" | "tib" => "Ti",
+        "p" | "pi" | "pb" | "pib" => "Pi",
+        "" => measured.left_out(number.parse().ok()?)?,
+        "b" | "byte" | "bytes" => "",
+        _ => return None,
+    };
+    let meant = format!("{number}{unit}");
+    quantity_bytes(&meant).is_ok_and(|bytes| bytes >= 1 << 30).then_some(meant)
 }
 
 impl Value for Quantity {
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        read_size(node, problems)
+        let measured = Measured::of(&node.path);
+        read_size(node, problems, Self::WHAT, measured.example(), |text| Self::parse(text, measured))
     }
 }

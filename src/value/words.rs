@@ -65,13 +65,14 @@ choice! {
 }
 
 choice! {
-    /// An entry of `spec.accessModes` of a volume. CDI refuses `ReadWriteOncePod` before 1.58, and a blank disk
-    /// cannot be `ReadOnlyMany`.
+    /// An entry of `spec.accessModes` of a volume. A blank disk cannot be `ReadOnlyMany`.
     AccessMode {
         /// One node; no live migration.
         ReadWriteOnce = "ReadWriteOnce",
         /// Many nodes: what live migration needs.
         ReadWriteMany = "ReadWriteMany",
+        /// One pod; CDI refuses it before 1.58.
+        ReadWriteOncePod = "ReadWriteOncePod",
     }
 }
 

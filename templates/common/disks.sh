@@ -10,11 +10,12 @@ disk_path() {
 mount_disk() {
   local device label=$2 directory=$3 found status=0
   device=$(disk_path "$1")
-  retry "waiting for the disk $device" test -b "$device"
+  wait_for_disk "$device"
 
   if mountpoint -q "$directory"; then
     is_mounted "$device" "$directory" ||
       refuse "$directory is a mount point of another disk than $device; nothing was touched; unmount it"
+    grow_file_system "$device"
     return
   fi
 
@@ -39,6 +40,17 @@ mount_disk() {
   grow_file_system "$device"
 }
 
+wait_for_disk() {
+  retry 1 "waiting for the disk $1" is_attached "$1"
+}
+
+is_attached() {
+  [[ -b $1 ]] || {
+    echo 'the VM has no such disk'
+    return 1
+  }
+}
+
 is_ours() {
   local found
   found=$(cat)
@@ -51,19 +63,31 @@ is_mounted() {
 }
 
 check_file_system() {
-  local output status=0
+  local output status=0 blocks block_size size
+  # e2fsck says of this nothing that helps: "without -a or -p options".
+  output=$(dumpe2fs -h "$1" 2>/dev/null) || output=''
+  blocks=$(sed -n 's/^Block count: *//p' <<<"$output")
+  block_size=$(sed -n 's/^Block size: *//p' <<<"$output")
+  size=$(blockdev --getsize64 "$1")
+  if [[ -n $blocks && -n $block_size ]] && ((blocks * block_size > size)); then
+    refuse "$1 has $((size >> 20)) MiB, but its file system $((blocks * block_size >> 20)): the disk was made" \
+      "smaller; nothing was written to it; give it its old size again, or attach the disk this is a copy of"
+  fi
   output=$(e2fsck -p "$1" 2>&1) || status=$?
-  case $status in
-    0) ;;
-    1) log "e2fsck mended the file system of $1" ;;
-    *) refuse "e2fsck cannot mend $1 by itself (${output##*$'\n'}); run e2fsck by hand" ;;
-  esac
+  if ((status & 4)); then
+    refuse "e2fsck cannot mend $1 by itself ($(reason "$output")); its data is as it was;" \
+      "copy the disk, then run \`e2fsck -f $1\`"
+  elif ((status > 3)); then
+    fail "e2fsck of $1: $(reason "$output")"
+  elif ((status > 0)); then
+    log "e2fsck mended the file system of $1"
+  fi
 }
 
 grow_file_system() {
   local output
   if ! output=$(resize2fs "$1" 2>&1 >/dev/null); then
-    log "warning: the file system of $1 could not be grown (${output##*$'\n'})"
+    log "warning: the file system of $1 could not be grown ($(reason "$output"))"
   elif [[ $output != *'Nothing to do'* ]]; then
     log "the file system of $1 grew with its disk"
   fi

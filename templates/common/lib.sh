@@ -37,18 +37,50 @@ pause() {
   wait $!
 }
 
-# retry WHAT COMMAND…: until it succeeds, for ever; a line when it fails first and when the reason changes.
+# A failure that may pass: the unit is started again after its RestartSec.
+fail() {
+  log "failed: $*; trying again in 30 s"
+  exit 1
+}
+
+# reason OUTPUT: the line of a program's output that says why it failed: the first that is marked as an error,
+# else the last one. libpq's hints start with a tab, and what comes after an error is mostly tidying up.
+reason() {
+  awk '/^\t|^ *\^|^LINE [0-9]/ { next }
+    !marked && /[Ee]rror|ERROR|FATAL|PANIC|No space left|^E:/ { marked = $0 }
+    NF { last = $0 }
+    END { print marked ? marked : last }' <<<"$1"
+}
+
+# Sets NOW: seconds since the boot, which no correction of the clock moves.
+# shellcheck disable=SC2034  # read by the scripts that source this file
+tick() {
+  read -r NOW _ </proc/uptime
+  NOW=${NOW%.*}
+}
+
+# retry SECONDS WHAT COMMAND…: until it succeeds, for ever, with so many seconds in between; a line when it
+# fails first, when the reason changes, and every ten minutes.
 retry() {
-  local what=$1 reason previous='' seconds=1
-  shift
-  until reason=$("$@" 2>&1); do
-    # libpq's hints start with a tab; what comes last without one is the reason.
-    reason=$(grep -v $'^\t' <<<"$reason" | tail -n 1)
-    if [[ $reason != "$previous" ]]; then
-      log "$what: not yet, trying on (${reason:-$1 failed})"
-      previous=$reason
+  local seconds=$1 what=$2 output why previous='' said
+  shift 2
+  until output=$("$@" 2>&1); do
+    why=$(reason "$output")
+    why=${why:-$1 failed}
+    tick
+    if [[ $why != "$previous" ]] || ((NOW - said >= 600)); then
+      log "$what: not yet, trying on ($why)"
+      previous=$why said=$NOW
     fi
     pause "$seconds"
-    seconds=$((seconds < 16 ? seconds * 2 : 30))
   done
+}
+
+# Sets BINDIR, PG_MAJOR and PGDATA. With several majors installed it is the one that has data here.
+find_binaries() {
+  BINDIR=$(binary_directory)
+  PATH=$BINDIR:$PATH
+  PG_MAJOR=$("$BINDIR/postgres" --version | sed -E 's/^.*\) ([0-9]+).*$/\1/')
+  # shellcheck disable=SC2034  # read by the scripts that source this file
+  PGDATA=$(data_directory "$PG_MAJOR")
 }

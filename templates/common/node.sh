@@ -15,22 +15,18 @@ INCLUDE="include = 'virtwork.conf'"
 
 prepare_node() {
   install_packages
-  find_postgres
-  # Ours is never running here: it requires virtwork-setup.service and is stopped whenever that is.
-  if systemctl is-active --quiet postgresql.service; then
-    log "stopping the image's own postgresql.service"
-    systemctl stop postgresql.service
-  fi
-  install_service
+  stop_postgres_of_image
   systemctl --no-block start qemu-guest-agent.service 2>/dev/null || true
 
   mount_disk data virtwork-data "$DATA_MOUNT"
+  find_postgres
   check_version
   own_directory "$DATA_MOUNT"
   mount_wal_disk
   label_files
-  rm -rf "$PGDATA.new" "$PGDATA.discard"
-  collect_wal_directories
+  remove_data "$PGDATA.new"
+  remove_data "$PGDATA.discard"
+  install_service
   read_credentials
 }
 
@@ -43,7 +39,7 @@ install_packages() {
   fi
   until output=$(packages_install "${packages[@]}" 2>&1); do
     attempt=$((attempt + 1))
-    log "packages: attempt $attempt failed ($(first_error "$output"));" \
+    log "packages: attempt $attempt failed ($(reason "$output"));" \
       "next one in $seconds s"
     pause "$seconds"
     seconds=$((seconds < 60 ? seconds * 2 : 60))
@@ -51,26 +47,26 @@ install_packages() {
   log "packages installed: $PACKAGES"
 }
 
-# apt-get and dnf4 mark errors, dnf5 does not always.
-first_error() {
-  awk '/^(E:|[Ee]rror)/ && !marked { marked = $0 } NF { last = $0 }
-    END { print marked ? marked : last }' <<<"$1"
+# Ours is never running here: it requires virtwork-setup.service and is stopped whenever that is.
+stop_postgres_of_image() {
+  if systemctl is-active --quiet postgresql.service; then
+    log "stopping the image's own postgresql.service"
+    systemctl stop postgresql.service
+  fi
+  stop_clusters
 }
 
-# Sets BINDIR, PG_MAJOR and PGDATA.
 find_postgres() {
   local program missing=()
-  BINDIR=$(binary_directory)
-  for program in initdb pg_basebackup pg_controldata pg_ctl pg_receivewal pgbench postgres psql; do
+  find_binaries
+  for program in initdb pg_basebackup pg_controldata pg_ctl pg_receivewal pg_waldump pgbench postgres psql; do
     [[ -x $BINDIR/$program ]] || missing+=("$program")
   done
   ((${#missing[@]} == 0)) ||
     refuse "not installed: ${missing[*]} (looked in $BINDIR); use an image that has" \
       "PostgreSQL's server and contrib programs, or let this one install packages"
-  PG_MAJOR=$("$BINDIR/postgres" --version | sed -E 's/^.*\) ([0-9]+).*$/\1/')
   ((PG_MAJOR >= 13)) || refuse "this image has PostgreSQL $PG_MAJOR; the lab needs 13 or newer"
-  PGDATA=$(data_directory "$PG_MAJOR")
-  PATH=$BINDIR:$PATH
+  ((PG_MAJOR < 14)) || PGOPTIONS+=' -c idle_session_timeout=0'
   ((PG_MAJOR < 17)) || PGOPTIONS+=' -c transaction_timeout=0'
 }
 
@@ -113,15 +109,21 @@ mount_wal_disk() {
 new_wal_directory() {
   WAL_OPTIONS=()
   if [[ $WAL_DISK == yes ]]; then
+    # What a start left that was cut off before anything was in it.
+    find "$WAL_MOUNT" -maxdepth 1 -name 'pg_wal.*' -empty -delete
     WAL_OPTIONS=("--waldir=$(as_postgres mktemp -d "$WAL_MOUNT/pg_wal.XXXXXX")")
   fi
 }
 
-collect_wal_directories() {
-  local directory
-  for directory in "$WAL_MOUNT"/pg_wal.*; do
-    [[ $directory -ef $PGDATA/pg_wal || $directory -ef $PGDATA.previous/pg_wal ]] || rm -rf "$directory"
-  done
+# remove_data DIRECTORY: with its WAL, which may lie on the WAL disk. Nothing else there is ever removed: whose it is
+# cannot be known, since copies that were kept may have been renamed or moved.
+remove_data() {
+  local wal
+  wal=$(readlink -m "$1/pg_wal")
+  if [[ $wal == "$WAL_MOUNT"/pg_wal.* && ! $wal -ef $PGDATA/pg_wal ]]; then
+    rm -rf "$wal"
+  fi
+  rm -rf "$1"
 }
 
 # The Secret attached as a disk -> REPLICATION_PASSWORD and CLIENT_PASSWORD, in this shell only, and a pgpass
@@ -129,7 +131,7 @@ collect_wal_directories() {
 read_credentials() {
   local device directory=/run/virtwork/credentials
   device=$(disk_path credentials)
-  retry "waiting for the disk $device" test -b "$device"
+  wait_for_disk "$device"
   install -d -m 0700 /run/virtwork "$directory"
   # The files on it are 0644, so the directory above has to be closed.
   mountpoint -q "$directory" || mount -o ro,nosuid,nodev,noexec "$device" "$directory"
@@ -156,10 +158,23 @@ read_password() {
 }
 
 # 128 bytes: before PostgreSQL 14 libpq cuts a line of a password file at 320 bytes, and escapes double some.
+# UTF-8: the databases are, and the server refuses any other bytes in a statement.
 check_password() {
-  [[ -n $2 && $2 != *[$'\r\n']* && ${#2} -le 128 ]] ||
-    refuse "the Secret's key \`$1\` is missing, empty, longer than 128 bytes, or not one line of text;" \
-      "nothing was touched; mend the Secret, then stop and start the VM"
+  if [[ -z $2 || $2 == *[$'\r\n']* ]] || ((${#2} > 128)) || ! iconv -f UTF-8 -t UTF-8 <<<"$2" >/dev/null 2>&1; then
+    refuse "the Secret's key \`$1\` is missing, empty, longer than 128 bytes, not UTF-8, or not one line of" \
+      "text; nothing was touched; mend the Secret, then stop and start the VM"
+  fi
+}
+
+# The passwords that read_credentials has written there.
+# shellcheck disable=SC2034  # read by the scripts that source this file
+read_pgpass() {
+  REPLICATION_PASSWORD=$(unescape_pgpass replicator)
+  CLIENT_PASSWORD=$(unescape_pgpass pgbench)
+}
+
+unescape_pgpass() {
+  sed -nE "/^\*:\*:\*:$1:/ { s///; s/\\\\(.)/\\1/g; p; }" "$PGPASSFILE"
 }
 
 escape_pgpass() {
@@ -167,10 +182,15 @@ escape_pgpass() {
   sed 's/[\\:]/\\&/g' <<<"$1"
 }
 
-# write_file PATH TEXT: a whole file that only postgres can read, or nothing happens.
+# write_file PATH TEXT: a whole file that only postgres can read, or nothing happens. One that is there already
+# is left alone: a restart must not need room on a full disk.
 write_file() {
-  printf '%s\n' "$2" | install -o postgres -g postgres -m 0600 /dev/stdin "$1.new"
-  sync "$1.new"
+  local output
+  if [[ -f $1 ]] && cmp -s "$1" - <<<"$2"; then
+    return
+  fi
+  output=$({ install -o postgres -g postgres -m 0600 /dev/stdin "$1.new" <<<"$2" && sync "$1.new"; } 2>&1) ||
+    fail "writing $1: $(reason "$output")"
   mv -f "$1.new" "$1"
 }
 
@@ -200,6 +220,6 @@ adopt() {
 
 # Queued, not waited for: these units are ordered after the one that runs this script.
 start_units() {
-  systemctl --no-block start postgresql.service virtwork-database.service "$@"
+  systemctl --no-block start postgresql.service virtwork-database.service virtwork-ready.socket "$@"
   log "set-up is complete, starting PostgreSQL $PG_MAJOR"
 }

@@ -26,22 +26,32 @@ packages_install() {
     apt-get "${options[@]}" install -y --no-install-recommends "$@"
 }
 
-# Of several majors the newest.
+# Of several majors the one with data in its place, else the newest.
 binary_directory() {
-  local newest
-  newest=$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)
-  printf '%s' "${newest%/postgres}"
+  local program directory newest=''
+  while read -r program; do
+    directory=${program%/postgres} newest=${directory:-$newest}
+    major=${directory%/bin}
+    if [[ -e $DATA_MOUNT/${major##*/}/main/PG_VERSION ]]; then
+      break
+    fi
+  done < <(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V)
+  printf '%s' "$newest"
 }
 
 data_directory() {
-  echo "/var/lib/postgresql/$1/main"
+  echo "$DATA_MOUNT/$1/main"
+}
+
+# The package's clusters, each a postgresql@MAJOR-NAME.service.
+stop_clusters() {
+  systemctl stop 'postgresql@*.service'
+  ln -sfn /dev/null /etc/systemd/system/postgresql@.service
 }
 
 # Only now that the packages are there: their postinst starts postgresql.service and would wait for ours,
 # which waits for the set-up, which waits for the postinst.
 install_service() {
-  systemctl stop 'postgresql@*.service'
-  ln -sfn /dev/null /etc/systemd/system/postgresql@.service
   sed "s/@MAJOR@/$PG_MAJOR/g" /usr/local/share/virtwork/postgresql.service \
     >/etc/systemd/system/postgresql.service
   systemctl daemon-reload

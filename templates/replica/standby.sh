@@ -2,6 +2,9 @@
 # What set-up and watcher of a replica both need: its identity, the primary's answers, and the proof that this
 # standby can never catch up again. Sourced by both.
 
+# shellcheck source=templates/common/wal.sh
+. /usr/local/lib/virtwork/wal.sh
+
 NODE=$(uname -n)
 NODE=${NODE%%.*}
 [[ $NODE == *-replica-* ]] ||
@@ -9,65 +12,128 @@ NODE=${NODE%%.*}
     "let cloud-init set the host name (no preserve_hostname in the image)"
 SLOT=${NODE//-/_}
 
+STREAMING_PASSFILE=/run/postgresql/virtwork.streaming.pgpass
+
+# connection ROLE [PASSFILE]
 # Nobody sends a FIN when a primary loses power: without keepalives a clone would hang for two hours, and with
 # data under way, when keepalives do not run, for the 15 minutes of TCP's retransmissions.
 connection() {
-  printf '%s' "host=$PRIMARY_HOST port=5432 user=$1 application_name=$NODE passfile=$PGPASSFILE" \
+  printf '%s' "host=$PRIMARY_HOSTS port=5432 user=$1 application_name=$NODE passfile=${2:-$PGPASSFILE}" \
     ' connect_timeout=10 keepalives_idle=10 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=30000'
 }
 
+# As the WAL receiver asks, so that one answers when the other does: not counted in max_connections. And not in the
+# database pgbench, which may be dropped and built anew.
 ask_primary() {
-  as_postgres timeout 60 psql -XAtqw -d "$(connection pgbench) dbname=pgbench" -c "$1" 2>/dev/null
+  as_postgres timeout 20 psql -XAtqw -d "$(connection replicator) replication=database dbname=postgres" -c "$1"
 }
 
 # A command of the replication protocol, for instance IDENTIFY_SYSTEM.
 replication_command() {
-  as_postgres timeout 60 psql -XAtqw -d "$(connection replicator) replication=true" -c "$1" 2>/dev/null
+  as_postgres timeout 20 psql -XAtqw -d "$(connection replicator) replication=true" -c "$1"
 }
 
+receivewal() {
+  as_postgres timeout 60 pg_receivewal --no-password -S "$SLOT" -d "$(connection replicator)" "$@"
+}
+
+# What the primary says of our slot: nothing when it has none.
+slot_status() {
+  ask_primary "SELECT coalesce(wal_status, 'unknown') FROM pg_replication_slots WHERE slot_name = '$SLOT'"
+}
+
+# Asked for first: a second slot of the name is an ERROR in the primary's journal.
 ensure_slot() {
-  as_postgres timeout 60 pg_receivewal --no-password --create-slot --if-not-exists -S "$SLOT" \
-    -d "$(connection replicator)"
+  local status
+  status=$(slot_status) || return 1
+  [[ -n $status ]] || receivewal --create-slot --if-not-exists
 }
 
-local_value() {
-  as_postgres pg_controldata -D "$PGDATA" | sed -n "s/^$1: *//p" | grep .
-}
+# shellcheck disable=SC2034  # read by the scripts that source this file
+NEWEST_START='SELECT name FROM virtwork.server_starts ORDER BY number DESC LIMIT 1'
+START_FILE=virtwork.server-start
 
-# lsn X/Y: as one number; text_lsn NUMBER: the other way round.
-lsn() {
-  printf '%d' $((16#${1%/*} << 32 | 16#${1#*/}))
-}
-
-text_lsn() {
-  printf '%X/%X' $(($1 >> 32)) $(($1 & 0xffffffff))
-}
-
-# never_again POSITION: prints a verdict and returns 0 when it is proven that this standby can never follow
-# the primary again; returns 1 in any doubt, so also when the primary does not answer. The verdict is `keep`
-# (it has data that the primary does not have) or `discard`, and the reason. POSITION is what a running
-# standby with no more local WAL has received; empty if that is not known.
-# Everything local is read before the primary is asked: a standby never has WAL which its primary had not
-# flushed before. Position and timeline are a pair from pg_control: one without the other proves nothing.
-never_again() {
-  local system timeline position here other_system other_timeline flushed fork status
-  system=$(local_value 'Database system identifier') || return 1
-  timeline=$(local_value "Latest checkpoint's TimeLineID") || return 1
-  position=$(lsn "$(local_value 'Latest checkpoint location')") || return 1
-  here=$(lsn "$(local_value 'Minimum recovery ending location')") || return 1
-  if ((here > position)); then
-    position=$here
-    timeline=$(local_value "Min recovery ending loc's timeline") || return 1
+# write_start DIRECTORY NAME: which start of the primary the data in a directory goes back to, for when its server
+# does not run. On a full disk the older name stays: it proves less, never too much.
+write_start() {
+  if [[ $(read_start "$1") != "$2" ]]; then
+    write_as_postgres "$1/$START_FILE" "$2"
   fi
+}
 
-  IFS='|' read -r other_system other_timeline flushed _ < <(replication_command IDENTIFY_SYSTEM) || return 1
-  if [[ $other_system != "$system" ]]; then
-    echo "keep its system identifier is $system, the primary's $other_system"
+# write_as_postgres PATH TEXT: a whole file or nothing.
+write_as_postgres() {
+  (umask 0077 && as_postgres tee "$1.new" >/dev/null 2>&1 <<<"$2") && sync "$1.new" && mv -f "$1.new" "$1"
+}
+
+read_start() {
+  grep -xE '[0-9a-f-]{36}' "$1/$START_FILE" 2>/dev/null || true
+}
+
+# next_start NAME: where the primary's own WAL began when it was started again after NAME; `current` when it was not;
+# `unknown` when it never saw that start; `pending` while its last start has no name yet; `unanswered` when it cannot
+# say.
+next_start() {
+  local status=0
+  [[ -n $1 ]] || {
+    echo unanswered
+    return
+  }
+  ask_primary "SELECT CASE
+    WHEN NOT EXISTS (SELECT FROM virtwork.server_starts WHERE started = pg_postmaster_start_time()) THEN 'pending'
+    ELSE coalesce((SELECT coalesce(
+        (SELECT CASE later.position WHEN '0/0' THEN 'unanswered' ELSE later.position::text END
+          FROM virtwork.server_starts AS later
+          WHERE later.number > known.number ORDER BY later.number LIMIT 1), 'current')
+      FROM virtwork.server_starts AS known WHERE known.name = '$1'), 'unknown') END" 2>/dev/null || status=$?
+  case $status in
+    0) ;;
+    # The statement failed: there is no such table, or no right to read it.
+    1) echo unanswered ;;
+    *) return 1 ;;
+  esac
+}
+
+# shellcheck disable=SC2120  # the set-up calls it without arguments
+# judge [START REPLAYED]: prints what is to become of this standby, in one word, and why:
+#   follow   the primary's history contains all that is here, as far as that can be known: stream from it
+#   wait     the primary does not answer, or it cannot be told yet
+#   discard  it can never follow again, and it is proven that the primary has all data that is here
+#   keep     it can never follow again, or must not, and that is not proven
+# START is the newest start of the primary that the running server has replayed, REPLAYED how far it is. With no
+# server running the file's start is taken, which may be older, and so proves less, and where the WAL ends.
+#
+# Everything local is read before the primary is asked: a standby never has WAL which its primary had not
+# flushed before. Timeline and position are a pair: one without the other proves nothing.
+judge() {
+  local system timeline position end here other_system other_timeline flushed fork start next gone='' status
+  if ! system=$(control_value "$PGDATA" 'Database system identifier') ||
+    ! timeline=$(control_value "$PGDATA" "Latest checkpoint's TimeLineID") ||
+    ! position=$(lsn "$(control_value "$PGDATA" 'Latest checkpoint location')") ||
+    ! here=$(lsn "$(control_value "$PGDATA" 'Minimum recovery ending location')"); then
+    echo 'wait pg_control cannot be read'
     return
   fi
-  [[ $(ask_primary 'SELECT pg_is_in_recovery()') == f ]] || return 1
+  if ((here > position)); then
+    position=$here
+    timeline=$(control_value "$PGDATA" "Min recovery ending loc's timeline")
+  fi
+  if end=$(end_of_wal "$PGDATA") && ((${end#* } > position)); then
+    read -r timeline position <<<"$end"
+  fi
 
-  if ((timeline > other_timeline)); then
+  # What fails from here on is a primary that does not answer, or no longer.
+  IFS='|' read -r other_system other_timeline flushed _ < <(replication_command IDENTIFY_SYSTEM 2>/dev/null) || true
+  if [[ ! $other_system =~ ^[0-9]+$ || ! $other_timeline =~ ^[0-9]+$ || $flushed != */* ]]; then
+    echo 'wait the primary does not answer'
+    return
+  elif [[ $other_system != "$system" ]]; then
+    echo "keep its system identifier is $system, the primary's $other_system"
+    return
+  elif [[ $(ask_primary 'SELECT pg_is_in_recovery()' 2>/dev/null) != f ]]; then
+    echo 'wait the primary is in recovery'
+    return
+  elif ((timeline > other_timeline)); then
     echo "keep it is on timeline $timeline, the primary on $other_timeline"
     return
   elif ((timeline == other_timeline)); then
@@ -76,7 +142,10 @@ never_again() {
       return
     fi
   else
-    fork=$(fork_of "$timeline" "$other_timeline") || return 1
+    fork=$(fork_of "$timeline" "$other_timeline") || {
+      echo 'wait the primary does not tell its history'
+      return
+    }
     if [[ -z $fork ]] || ((position > $(lsn "$fork"))); then
       echo "keep the primary's timeline $other_timeline left timeline $timeline before its position" \
         "($(text_lsn "$position"), ${fork:-never on it})"
@@ -84,30 +153,87 @@ never_again() {
     fi
   fi
 
-  status=$(ask_primary "SELECT wal_status FROM pg_replication_slots WHERE slot_name = '$SLOT'") || return 1
+  # The same timeline and a lower position prove nothing of a primary whose disk was restored: it has gone on
+  # from an older position, with other WAL.
+  start=${1:-$(read_start "$PGDATA")}
+  next=$(next_start "$start") || {
+    echo 'wait the primary does not answer'
+    return
+  }
+  if [[ $next == pending ]]; then
+    echo 'wait the primary has only just started'
+    return
+  fi
+  if [[ $next == unknown ]]; then
+    echo "keep $RESTORED: it never saw the start that this standby goes back to"
+    return
+  fi
+  if [[ -n ${2:-} && $next == */* ]] && (($(lsn "$2") > $(lsn "$next"))); then
+    echo "keep $RESTORED: it went on from $next, this standby from $2"
+    return
+  fi
+
+  status=$(slot_status 2>/dev/null) || {
+    echo 'wait the primary does not answer'
+    return
+  }
   if [[ $status == lost ]]; then
-    echo "discard its slot $SLOT is lost: the primary no longer has the WAL that is missing here"
-    return
+    gone="its slot $SLOT is lost: the primary no longer has the WAL that is missing here"
+  elif [[ -z $(restore_command) && $(is_removed "$position") == t ]]; then
+    gone="the primary has removed the WAL after $(text_lsn "$position")"
   fi
-  if [[ -n $1 ]] && [[ $(is_removed "$1") == t ]]; then
-    echo "discard the primary has removed the WAL after $1"
-    return
+  if [[ -z $gone ]]; then
+    # Whose WAL lies there beyond that is known when it has been replayed.
+    if [[ $next == */* ]] && ((position > $(lsn "$next"))); then
+      echo "wait $REPLAY_FIRST"
+    else
+      echo 'follow'
+    fi
+  elif [[ $next == current ]] || { [[ $next == */* ]] && ((position <= $(lsn "$next"))); }; then
+    echo "discard $gone"
+  else
+    echo "keep $gone, and nothing proves that it has all that is here"
   fi
-  return 1
+}
+
+RESTORED='the primary was restored from an earlier state'
+REPLAY_FIRST='it has to replay its own WAL first'
+
+# The WAL receiver asks for whole segments: connected to a restored primary it overwrites the WAL that is here, and that
+# the data that is here needs, before anything notices. So it has a password file of its own, which is there only for
+# the seconds in which it connects after `judge` has said `follow`. It goes by itself: whoever made it may be waiting
+# for an answer of a primary that is gone.
+allow_streaming() {
+  grep '^\*:\*:\*:replicator:' "$PGPASSFILE" |
+    install -o postgres -g postgres -m 0600 /dev/stdin "$STREAMING_PASSFILE"
+  {
+    sleep "$SECONDS_TO_CONNECT"
+    forbid_streaming
+  } &
+  # Else bash tells of its end.
+  disown
+}
+SECONDS_TO_CONNECT=4
+
+forbid_streaming() {
+  rm -f "$STREAMING_PASSFILE"
 }
 
 # fork_of TIMELINE NEWER: where the history of NEWER leaves TIMELINE; nothing if it never was on it.
 fork_of() {
   local history
-  history=$(replication_command "TIMELINE_HISTORY $2") || return 1
+  history=$(replication_command "TIMELINE_HISTORY $2" 2>/dev/null) || return 1
   [[ -n $history ]] || return 1
   awk -v timeline="$1" '{ sub(/^[^|]*\|/, "") } $1 == timeline { print $2; exit }' <<<"$history"
 }
 
+# With one, the missing WAL may still come from an archive.
+restore_command() {
+  as_postgres postgres -D "$PGDATA" -C restore_command 2>/dev/null || true
+}
+
 # pg_walfile_name gives the segment before for a position on a boundary, hence the position after it.
 is_removed() {
-  local next
-  next=$(text_lsn $(($(lsn "$1") + 1)))
-  ask_primary "SELECT min(substr(name, 9)) > substr(pg_walfile_name('$next'), 9)
-    FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}\$'"
+  ask_primary "SELECT min(substr(name, 9)) > substr(pg_walfile_name('$(text_lsn $(($1 + 1)))'), 9)
+    FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}\$'" 2>/dev/null
 }

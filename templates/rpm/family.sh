@@ -21,6 +21,11 @@ data_directory() {
   echo /var/lib/pgsql/data
 }
 
+# There are none: the one server is postgresql.service.
+stop_clusters() {
+  :
+}
+
 # The unit came with the package, our drop-in with cloud-init.
 install_service() {
   systemctl daemon-reload

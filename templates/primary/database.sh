@@ -1,0 +1,60 @@
+# shellcheck shell=bash
+# What the primary has to have in its database: the roles and the benchmark's tables. Sourced.
+
+superuser_sql() {
+  PGOPTIONS="$PGOPTIONS -c client_min_messages=warning -c synchronous_commit=local" \
+    as_postgres psql -XAtq -v ON_ERROR_STOP=1 -d postgres "$@"
+}
+
+# At every boot, so that a changed Secret takes effect. psql gets the passwords through two file descriptors:
+# they stand in no argument, file or environment; what could log the statements is switched off.
+ensure_roles() {
+  superuser_sql -f - 3<<<"$REPLICATION_PASSWORD" 4<<<"$CLIENT_PASSWORD" <<'SQL'
+SET log_statement = none;
+SET log_min_duration_statement = -1;
+SET log_min_duration_sample = -1;
+SET log_transaction_sample_rate = 0;
+SET log_min_error_statement = panic;
+SET debug_print_parse = off;
+SET debug_print_rewritten = off;
+SET debug_print_plan = off;
+SET pg_stat_statements.track_utility = off;
+SET pgaudit.log = 'none';
+SET password_encryption = 'scram-sha-256';
+\set replication_password `cat <&3`
+\set client_password `cat <&4`
+SELECT format('CREATE ROLE %I', name) FROM unnest(ARRAY['replicator', 'pgbench']) AS name
+  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
+ALTER ROLE replicator LOGIN REPLICATION PASSWORD :'replication_password';
+ALTER ROLE pgbench LOGIN PASSWORD :'client_password';
+GRANT pg_monitor TO pgbench, replicator;
+SQL
+  log "roles replicator and pgbench have the Secret's passwords"
+}
+
+# Built under another name, so that a database called pgbench is always a complete one.
+ensure_database() {
+  local output
+  if has_database; then
+    return
+  fi
+  log "building the pgbench tables at scale $PGBENCH_SCALE (about $((PGBENCH_SCALE * 15)) MB)"
+  superuser_sql -c 'DROP DATABASE IF EXISTS pgbench_init' -c 'CREATE DATABASE pgbench_init OWNER pgbench' \
+    -c 'REVOKE CONNECT ON DATABASE pgbench_init FROM PUBLIC'
+  output=$(as_postgres pgbench -i -q -s "$PGBENCH_SCALE" --partitions="$PGBENCH_PARTITIONS" \
+    -U pgbench pgbench_init 2>&1) || fail "pgbench -i: $(reason "$output")"
+  superuser_sql -c 'ALTER DATABASE pgbench_init RENAME TO pgbench'
+  log "the pgbench tables are complete"
+}
+
+has_database() {
+  [[ $(superuser_sql -c "SELECT 1 FROM pg_database WHERE datname = 'pgbench'") == 1 ]]
+}
+
+check_scale() {
+  local branches
+  branches=$(superuser_sql -d pgbench -c 'SELECT count(*) FROM public.pgbench_branches' 2>&1) || true
+  [[ $branches == "$PGBENCH_SCALE" ]] ||
+    log "warning: pgbench-scale is $PGBENCH_SCALE, but the tables have scale $(reason "$branches"); they are" \
+      "kept (drop database pgbench and restart the VM to build them anew)"
+}
