@@ -87,7 +87,11 @@ COMMIT;
 \echo marked
 SQL
   )
-  [[ $answer != marked ]] || rm -f "$PENDING"
+  # A file that comes back with a power loss would pass for the least position of the next start, too.
+  if [[ $answer == marked && -e $PENDING ]]; then
+    rm -f "$PENDING"
+    sync "$PGDATA"
+  fi
 }
 
 case $1 in

@@ -63,7 +63,7 @@ write_start() {
 
 # write_as_postgres PATH TEXT: a whole file or nothing.
 write_as_postgres() {
-  (umask 0077 && as_postgres tee "$1.new" >/dev/null 2>&1 <<<"$2") && sync "$1.new" && mv -f "$1.new" "$1"
+  (umask 0077 && as_postgres tee "$1.new" >/dev/null 2>&1 <<<"$2") && sync "$1.new" && mv -f "$1.new" "$1" && sync "${1%/*}"
 }
 
 read_start() {

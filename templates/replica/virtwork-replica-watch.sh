@@ -93,7 +93,8 @@ waiting() {
   if ask_primary 'SELECT 1' >/dev/null 2>&1; then
     start=$(local_sql "$NEWEST_START") || start=''
     [[ -z $start ]] || write_start "$PGDATA" "$start" || true
-    verdict=$(judge "$start" "$replayed")
+    # A position beside an older start than the one that it goes back to would be no pair.
+    verdict=$(judge "$start" "${start:+$replayed}")
   else
     verdict='wait the primary does not answer'
   fi
