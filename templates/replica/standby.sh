@@ -74,29 +74,50 @@ read_start() {
 # `unknown` when it never saw that start; `pending` while its last start has no name yet; `unanswered` when it cannot
 # say.
 next_start() {
-  local status=0
-  [[ -n $1 ]] || {
-    echo unanswered
-    return
-  }
-  ask_primary "SELECT CASE
+  local answer
+  answer=$(interview "$1") || return 1
+  answer_of next "$answer" || echo unanswered
+}
+
+# interview NAME [POSITION]: everything that the primary is asked at a time, in one session: between two its server may
+# have been replaced, and behind a Service without endpoints each may take the whole timeout of a connection. A line
+# `WHAT=ANSWER` each; none where a statement failed, for instance because a table or a right is missing. Fails when the
+# session broke off.
+interview() {
+  local answer questions=()
+  questions=(
+    -c IDENTIFY_SYSTEM
+    -c "SELECT 'recovery=' || pg_is_in_recovery()"
+    -c "SELECT 'slot=' || coalesce(max(coalesce(wal_status, 'unknown')), 'none')
+      FROM pg_replication_slots WHERE slot_name = '$SLOT'"
+    -c "SELECT 'active=' || active FROM pg_replication_slots WHERE slot_name = '$SLOT'"
+  )
+  [[ -z $1 ]] || questions+=(-c "SELECT 'next=' || CASE
     WHEN NOT EXISTS (SELECT FROM virtwork.server_starts WHERE started = pg_postmaster_start_time()) THEN 'pending'
     ELSE coalesce((SELECT coalesce(
         (SELECT CASE later.position WHEN '0/0' THEN 'unanswered' ELSE later.position::text END
           FROM virtwork.server_starts AS later
           WHERE later.number > known.number ORDER BY later.number LIMIT 1), 'current')
-      FROM virtwork.server_starts AS known WHERE known.name = '$1'), 'unknown') END" 2>/dev/null || status=$?
-  case $status in
-    0) ;;
-    # The statement failed: there is no such table, or no right to read it.
-    1) echo unanswered ;;
-    *) return 1 ;;
-  esac
+      FROM virtwork.server_starts AS known WHERE known.name = '$1'), 'unknown') END")
+  # pg_walfile_name gives the segment before for a position on a boundary, hence the position after it.
+  [[ -z ${2:-} ]] || questions+=(-c "SELECT 'removed=' ||
+    (min(substr(name, 9)) > substr(pg_walfile_name('$(text_lsn $(($2 + 1)))'), 9))
+    FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}\$'")
+  answer=$(as_postgres timeout 30 psql -XAtqw -d "$(connection replicator) replication=database dbname=postgres" \
+    "${questions[@]}" -c "SELECT 'complete=yes'" 2>/dev/null) || true
+  [[ $(answer_of complete "$answer") == yes ]] || return 1
+  sed -E 's/^([0-9]+\|[0-9]+\|.*)$/identity=\1/' <<<"$answer"
+}
+
+# answer_of WHAT ANSWERS: fails when there is none.
+answer_of() {
+  sed -n "s/^$1=//p" <<<"$2" | grep .
 }
 
 # shellcheck disable=SC2120  # the set-up calls it without arguments
 # judge [START REPLAYED]: prints what is to become of this standby, in one word, and why:
-#   follow   the primary's history contains all that is here, as far as that can be known: stream from it
+#   follow   the primary's history contains all that is here, as far as that can be known: stream from it;
+#            `follow slotless` when the primary has no slot for it
 #   wait     the primary does not answer, or it cannot be told yet
 #   discard  it can never follow again, and it is proven that the primary has all data that is here
 #   keep     it can never follow again, or must not, and that is not proven
@@ -106,7 +127,7 @@ next_start() {
 # Everything local is read before the primary is asked: a standby never has WAL which its primary had not
 # flushed before. Timeline and position are a pair: one without the other proves nothing.
 judge() {
-  local system timeline position end here other_system other_timeline flushed fork start next gone='' status
+  local system timeline position end here start answer other_system other_timeline flushed fork next slot gone=''
   if ! system=$(control_value "$PGDATA" 'Database system identifier') ||
     ! timeline=$(control_value "$PGDATA" "Latest checkpoint's TimeLineID") ||
     ! position=$(lsn "$(control_value "$PGDATA" 'Latest checkpoint location')") ||
@@ -122,15 +143,15 @@ judge() {
     read -r timeline position <<<"$end"
   fi
 
-  # What fails from here on is a primary that does not answer, or no longer.
-  IFS='|' read -r other_system other_timeline flushed _ < <(replication_command IDENTIFY_SYSTEM 2>/dev/null) || true
-  if [[ ! $other_system =~ ^[0-9]+$ || ! $other_timeline =~ ^[0-9]+$ || $flushed != */* ]]; then
+  start=${1:-$(read_start "$PGDATA")}
+  if ! answer=$(interview "$start" "$position") ||
+    ! IFS='|' read -r other_system other_timeline flushed _ < <(answer_of identity "$answer"); then
     echo 'wait the primary does not answer'
     return
   elif [[ $other_system != "$system" ]]; then
     echo "keep its system identifier is $system, the primary's $other_system"
     return
-  elif [[ $(ask_primary 'SELECT pg_is_in_recovery()' 2>/dev/null) != f ]]; then
+  elif [[ $(answer_of recovery "$answer") != false ]]; then
     echo 'wait the primary is in recovery'
     return
   elif ((timeline > other_timeline)); then
@@ -155,11 +176,7 @@ judge() {
 
   # The same timeline and a lower position prove nothing of a primary whose disk was restored: it has gone on
   # from an older position, with other WAL.
-  start=${1:-$(read_start "$PGDATA")}
-  next=$(next_start "$start") || {
-    echo 'wait the primary does not answer'
-    return
-  }
+  next=$(answer_of next "$answer") || next=unanswered
   if [[ $next == pending ]]; then
     echo 'wait the primary has only just started'
     return
@@ -173,19 +190,18 @@ judge() {
     return
   fi
 
-  status=$(slot_status 2>/dev/null) || {
-    echo 'wait the primary does not answer'
-    return
-  }
-  if [[ $status == lost ]]; then
+  slot=$(answer_of slot "$answer") || slot=unknown
+  if [[ $slot == lost ]]; then
     gone="its slot $SLOT is lost: the primary no longer has the WAL that is missing here"
-  elif [[ -z $(restore_command) && $(is_removed "$position") == t ]]; then
+  elif [[ -z $(restore_command) && $(answer_of removed "$answer") == true ]]; then
     gone="the primary has removed the WAL after $(text_lsn "$position")"
   fi
   if [[ -z $gone ]]; then
     # Whose WAL lies there beyond that is known when it has been replayed.
     if [[ $next == */* ]] && ((position > $(lsn "$next"))); then
       echo "wait $REPLAY_FIRST"
+    elif [[ $slot == none ]]; then
+      echo 'follow slotless'
     else
       echo 'follow'
     fi
@@ -230,10 +246,4 @@ fork_of() {
 # With one, the missing WAL may still come from an archive.
 restore_command() {
   as_postgres postgres -D "$PGDATA" -C restore_command 2>/dev/null || true
-}
-
-# pg_walfile_name gives the segment before for a position on a boundary, hence the position after it.
-is_removed() {
-  ask_primary "SELECT min(substr(name, 9)) > substr(pg_walfile_name('$(text_lsn $(($1 + 1)))'), 9)
-    FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}\$'" 2>/dev/null
 }

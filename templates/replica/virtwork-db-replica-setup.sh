@@ -62,11 +62,12 @@ inspect() {
   # Judged again, because `discard` has to be true now.
   # shellcheck disable=SC2119  # not with the script's arguments
   verdict=$(judge)
-  if [[ $handed == keep* && $verdict == @(follow|wait*) ]]; then
+  if [[ $handed == keep* && $verdict == @(follow*|wait*) ]]; then
     verdict=$handed
   fi
   case $verdict in
-    follow) ensure_slot >/dev/null 2>&1 || true ;;
+    follow) ;;
+    follow*) ensure_slot >/dev/null 2>&1 || true ;;
     wait*) log "starting the standby as it is: ${verdict#* }" ;;
     *)
       log "this standby can never catch up again: ${verdict#* }"

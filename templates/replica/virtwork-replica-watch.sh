@@ -99,15 +99,15 @@ waiting() {
     verdict='wait the primary does not answer'
   fi
   # Only the time counts in which it might have moved.
-  if [[ $replayed != "$stuck_at" || $hungry != t || $verdict != @(follow|*"$REPLAY_FIRST") ||
-    $verdict == follow && $((NOW - allowed_at)) -gt 10 ]]; then
+  if [[ $replayed != "$stuck_at" || $hungry != t || $verdict != @(follow*|*"$REPLAY_FIRST") ||
+    $verdict == follow* && $((NOW - allowed_at)) -gt 10 ]]; then
     stuck_at=$replayed stuck_since=$NOW
   elif ((NOW - stuck_since >= SECONDS_STUCK)) && why=$(stuck); then
     verdict="keep $why"
   fi
   case $verdict in
-    follow)
-      if [[ ! -e $STREAMING_PASSFILE ]] && ensure_slot >/dev/null 2>&1; then
+    follow*)
+      if [[ ! -e $STREAMING_PASSFILE ]] && { [[ $verdict == follow ]] || ensure_slot >/dev/null 2>&1; }; then
         allow_streaming
         ((NOW - allowed_at < 10)) || wake
         allowed_at=$NOW
@@ -126,10 +126,10 @@ waiting() {
 
 # Prints why, where nothing is missing and yet nothing moves.
 stuck() {
-  local flushed
-  [[ -n $replayed && $hungry == t ]] &&
-    [[ $(ask_primary "SELECT active FROM pg_replication_slots WHERE slot_name = '$SLOT'" 2>/dev/null) == f ]] &&
-    IFS='|' read -r _ _ flushed _ < <(replication_command IDENTIFY_SYSTEM 2>/dev/null) &&
+  local answer flushed
+  [[ -n $replayed && $hungry == t ]] && answer=$(interview '') &&
+    [[ $(answer_of active "$answer") == false ]] &&
+    IFS='|' read -r _ _ flushed _ < <(answer_of identity "$answer") &&
     (($(lsn "$flushed") > $(lsn "$replayed"))) &&
     (($(df -k --output=avail "$PGDATA/pg_wal/" | tail -n 1) > 65536)) || return 1
   echo "it replayed up to $replayed and finds no continuation in the primary's WAL, which goes up to $flushed"
