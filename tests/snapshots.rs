@@ -4,11 +4,16 @@
 //! the difference.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used)]
 
+mod cases;
+
+use cases::{Case, CaseFile, EXPECTATION};
 use insta::{Settings, assert_binary_snapshot, assert_snapshot, glob};
 use similar::TextDiff;
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use virtwork_gen::diagnostic::{Diagnostic, Span};
 use virtwork_gen::secrets::SecretsFile;
 use virtwork_gen::{Passwords, Plan, Source, generate, sink};
 
@@ -97,24 +102,102 @@ fn a_bad_secrets_file_gets_a_message_without_its_passwords() {
     });
 }
 
+/// What messages look like: the few of `snapshots/errors` that a reader would not picture from their words.
 #[test]
-fn a_bad_config_gets_the_message_that_was_reviewed() {
-    let renews = renews();
-    let mut differences = 0;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots/errors");
-    for path in files(&folder).into_iter().filter(|path| path.extension().is_some_and(|e| e == "yaml")) {
-        let report = Plan::new(&Source::new("gen.yaml", read(&path)))
+fn a_message_looks_as_it_was_reviewed() {
+    renews();
+    glob!("../snapshots/renderings", "*.yaml", |path| {
+        let report = Plan::new(&Source::new("gen.yaml", read(path)))
             .err()
             .unwrap_or_else(|| panic!("{} is accepted", path.display()));
-        let golden = path.with_extension("txt");
-        let (expected, message) = (fs::read_to_string(&golden).unwrap_or_default(), report.render(false));
-        differences += usize::from(expected != message);
-        show_difference(&golden, &expected, &message);
-        if renews {
-            fs::write(&golden, message).unwrap();
+        assert_message(path, &report.render(false));
+    });
+}
+
+/// What a case says of a place: columns from 1, the end excluded, and lines where they are others than `line`.
+fn place(input: &str, span: &Span, line: usize) -> String {
+    let position = |offset: usize| {
+        let before = &input[..offset];
+        let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+        (before.matches('\n').count(), column)
+    };
+    let (start, end) = (position(span.start), position(span.end));
+    let start_line = if start.0 == line { String::new() } else { format!("{}:", start.0 + 1) };
+    let to = match end {
+        _ if end == start => String::new(),
+        (line, column) if line == start.0 => format!("-{column}"),
+        (line, column) => format!("-{}:{column}", line + 1),
+    };
+    format!("{start_line}{}{to}", start.1)
+}
+
+/// The lines of a case that expect this fault, below the given line.
+fn expectations(input: &str, fault: &Diagnostic, line: usize) -> String {
+    let mut principal = fault.marks.iter().take(1).map(|(span, _)| place(input, span, line));
+    let mut words = vec![format!("{} error: {}", principal.next().unwrap_or_default(), fault.message)];
+    for (number, (span, label)) in fault.marks.iter().enumerate() {
+        if number > 0 || !label.is_empty() {
+            words.push(format!("{} label: {label}", place(input, span, line)));
         }
     }
-    assert!(renews || differences == 0, "{differences} messages differ; if that is meant: {RENEWAL}");
+    words.extend(fault.help.iter().map(|help| format!("help: {help}")));
+    words.extend(fault.is_secret.then(|| "concealed".to_owned()));
+    words.iter().map(|words| expectation(words)).collect()
+}
+
+fn expectation(words: &str) -> String {
+    assert!(!words.contains('\n'), "a message of several lines: {words}");
+    format!("{EXPECTATION} {}\n", words.trim())
+}
+
+/// The body of a case with what gen says of it now, each message below the line that it points to.
+fn answered(case: &Case) -> String {
+    let lines: Vec<_> = case.lines().collect();
+    let mut without_place = String::new();
+    let mut below = vec![String::new(); lines.len()];
+    match Plan::new(&Source::new("gen.yaml", &*case.input)) {
+        Ok(plan) => {
+            assert!(!plan.notes.is_empty(), "`{}` is accepted without a word", case.name);
+            without_place.extend(plan.notes.iter().map(|note| expectation(&format!("note: {note}"))));
+        }
+        Err(report) => {
+            for fault in report.diagnostics() {
+                match fault.marks.first() {
+                    Some((span, _)) => {
+                        let line = case.input[..span.start].matches('\n').count().min(lines.len() - 1);
+                        below[line] += &expectations(&case.input, fault, line);
+                    }
+                    None => without_place += &expectations(&case.input, fault, 0),
+                }
+            }
+        }
+    }
+    lines.iter().zip(below).fold(without_place, |body, (line, messages)| format!("{body}{line}\n{messages}"))
+}
+
+#[test]
+fn a_config_gets_the_messages_that_were_reviewed() {
+    let renews = renews();
+    let mut differences = 0;
+    let mut names = BTreeSet::new();
+    for file in CaseFile::all() {
+        let path = file.path.display();
+        assert!(!file.cases.is_empty(), "{path}: no case begins with `--- name ---`");
+        let is_comment = |line: &str| line.is_empty() || line.starts_with("# ");
+        assert!(file.introduction.lines().all(is_comment), "{path}: a line above the first case");
+        let mut cases = Vec::new();
+        for case in &file.cases {
+            assert!(names.insert(case.name.clone()), "{path}: another case is called `{}`", case.name);
+            let body = answered(case);
+            differences += usize::from(body != case.body);
+            show_difference(&file.path.join(&case.name), &case.body, &body);
+            cases.push(format!("{}{body}", case.title));
+        }
+        if renews {
+            fs::write(&file.path, format!("{}{}", file.introduction, cases.join("\n"))).unwrap();
+        }
+    }
+    assert!(renews || differences == 0, "{differences} cases differ; if that is meant: {RENEWAL}");
 }
 
 /// A golden whose case is gone, and a file that is neither, would be judged by nobody.
@@ -130,8 +213,9 @@ fn no_file_is_without_a_case() {
             ("snapshots", _) => name == "README.md",
             ("snapshots/bundles", _) => name == "passwords.yaml",
             ("snapshots/readme", _) => name == "gen.yaml",
-            ("snapshots/errors" | "snapshots/secrets", _) => {
-                path.extension().unwrap() == "yaml" || path.with_extension("yaml").exists()
+            ("snapshots/errors", (_, extension)) => extension == "yaml",
+            ("snapshots/renderings" | "snapshots/secrets", (case, extension)) => {
+                extension == "yaml" || extension == "snap" && is_golden_of(path, &format!("{case}.yaml"))
             }
             _ => {
                 let is_known = ["gen.yaml", "passwords.yaml", "bundle.snap", "bundle.snap.yaml"].contains(&name);
