@@ -218,7 +218,8 @@ fn no_file_is_without_a_case() {
                 extension == "yaml" || extension == "snap" && is_golden_of(path, &format!("{case}.yaml"))
             }
             _ => {
-                let is_known = ["gen.yaml", "passwords.yaml", "bundle.snap", "bundle.snap.yaml"].contains(&name);
+                let is_known =
+                    ["gen.yaml", "passwords.yaml", "bundle.snap", "bundle.snap.yaml"].contains(&name);
                 is_known && is_golden_of(path, "gen.yaml")
             }
         };
