@@ -188,7 +188,10 @@ fn the_program_writes_what_the_library_was_reviewed_for() {
     let place = Place::with("golden", &read("three-keys/gen.yaml"));
     place.write("gen.secrets.yaml", read("passwords.yaml"));
     let run = place.run(&[]).ok();
-    assert!(run.out == read("three-keys/bundle.yaml"), "cargo test --test snapshots shows the difference");
+    assert!(
+        run.out == read("three-keys/bundle.snap.yaml"),
+        "cargo test --test snapshots shows the difference"
+    );
     assert_eq!(run.err, "");
 }
 

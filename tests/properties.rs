@@ -670,7 +670,7 @@ fn corpus_for_other_readers() {
     for case in fs::read_dir(bundles).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
     {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
-        let stream = fs::read_to_string(case.join("bundle.yaml")).unwrap();
+        let stream = fs::read_to_string(case.join("bundle.snap.yaml")).unwrap();
         for (number, document) in documents(&stream).enumerate() {
             let value: serde_json::Value = serde_yaml::from_str(&document).unwrap();
             for key in ["userdata", "networkdata"] {

@@ -4,10 +4,11 @@
 //! helps that say what to do otherwise, and why they can do no better.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
+mod cases;
+
+use cases::CaseFile;
 use std::collections::BTreeSet;
-use std::fs;
 use std::ops::Range;
-use std::path::Path;
 use virtwork_gen::diagnostic::Diagnostic;
 use virtwork_gen::{Plan, Source};
 
@@ -154,16 +155,11 @@ fn messages(faults: &[Diagnostic]) -> Vec<&str> {
 
 #[test]
 fn a_remedy_that_is_typed_back_works() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots/errors");
-    let mut cases: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    cases.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
-    cases.sort();
     let mut failures = Vec::new();
     let mut listed = BTreeSet::new();
-    for case in cases {
-        let name = case.file_stem().unwrap().to_string_lossy();
-        let source = Source::new("gen.yaml", fs::read_to_string(&case).unwrap());
-        let config = source.text.as_str();
+    let files = CaseFile::all();
+    for (path, case) in files.iter().flat_map(|file| file.cases.iter().map(|case| (&file.path, case))) {
+        let (name, config) = (path.join(&case.name).display().to_string(), case.input.as_str());
         let found = faults(config);
         let mut first_of_each = Vec::new();
         for fault in &found {

@@ -1,32 +1,69 @@
-//! Goldens: each bundle byte by byte, each error message as a user reads it.
+//! Goldens: each bundle byte by byte, each message as a user reads it. `snapshots/README.md` says what lies where.
 //!
-//! `snapshots/bundles/<case>/gen.yaml` (none: built-in defaults) beside the `bundle.yaml` it makes, and
-//! `snapshots/errors/<case>.yaml` beside the `<case>.txt` that it is answered with. They are plain files, so that
-//! other readers (`tests/check`) judge them too. After a change that is meant:
-//! `UPDATE_SNAPSHOTS=1 cargo test --test snapshots`, and review the difference.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+//! After a change that is meant: `INSTA_UPDATE=always cargo test --test snapshots`, or `cargo insta review`, and review
+//! the difference.
+#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used)]
 
+mod cases;
+
+use cases::{Case, CaseFile, EXPECTATION};
+use insta::{Settings, assert_binary_snapshot, assert_snapshot, glob};
 use similar::TextDiff;
+use std::collections::BTreeSet;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use virtwork_gen::diagnostic::{Diagnostic, Span};
 use virtwork_gen::secrets::SecretsFile;
 use virtwork_gen::{Passwords, Plan, Source, generate, sink};
 
-fn snapshots(folder: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots").join(folder)
+/// The command that renews what is meant to change.
+const RENEWAL: &str = "INSTA_UPDATE=always cargo test --test snapshots";
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn entries(directory: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths
+/// What makes insta write a golden, or let a difference pass.
+const OVERRIDES: [&str; 4] =
+    ["INSTA_UPDATE", "INSTA_FORCE_UPDATE", "INSTA_FORCE_UPDATE_SNAPSHOTS", "INSTA_FORCE_PASS"];
+
+/// Whether goldens are to be renewed. In CI none ever is: a difference that nobody has reviewed would pass there.
+fn renews() -> bool {
+    let is_set = |name: &str, off: &[&str]| env::var(name).is_ok_and(|value| !off.contains(&value.as_str()));
+    if is_set("CI", &["", "0", "false"]) {
+        for name in OVERRIDES {
+            assert!(!is_set(name, &["", "0", "auto", "no"]), "no golden is renewed in CI: unset {name}");
+        }
+    }
+    // `new` and `unseen` leave the rest for `cargo insta review`
+    is_set("INSTA_UPDATE", &["", "auto", "no", "new", "unseen"])
 }
 
+/// Shows what differs; insta compares binary snapshots, those with exact bytes, but shows nothing of them.
+fn show_difference(golden: &Path, expected: &str, actual: &str) {
+    if expected != actual {
+        let name = golden.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string();
+        let diff = TextDiff::from_lines(expected, actual);
+        println!("{}", diff.unified_diff().header(&name, "what gen makes now"));
+    }
+}
+
+/// Has insta keep a golden in the folder of its input, under the bare name that the assertion gives it.
+fn beside(input: &Path) -> Settings {
+    let mut settings = Settings::clone_current();
+    settings.set_snapshot_path(input.parent().unwrap());
+    settings.set_prepend_module_to_snapshot(false);
+    settings.remove_snapshot_suffix();
+    settings.set_omit_expression(true);
+    settings
+}
+
+/// The config of a bundle. An empty file stands for none at all: built-in defaults.
 fn config(path: &Path) -> Source {
-    if path.exists() {
-        Source::new("gen.yaml", fs::read_to_string(path).unwrap())
-    } else {
-        Source::built_in_defaults()
+    match read(path) {
+        text if text.is_empty() => Source::built_in_defaults(),
+        text => Source::new("gen.yaml", text),
     }
 }
 
@@ -34,84 +71,174 @@ fn config(path: &Path) -> Source {
 fn passwords(case: &Path) -> Passwords {
     let own = case.join("passwords.yaml");
     let path = if own.exists() { own } else { case.with_file_name("passwords.yaml") };
-    let source = Source::new("passwords.yaml", fs::read_to_string(path).unwrap());
-    SecretsFile::read(&source).unwrap().passwords().unwrap()
-}
-
-/// Compares with the golden, or renews it; gives the difference.
-fn difference(golden: &Path, actual: &str) -> Option<String> {
-    let expected = fs::read_to_string(golden).unwrap_or_default();
-    if expected == actual {
-        return None;
-    }
-    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        fs::write(golden, actual).unwrap();
-        return None;
-    }
-    let name = golden.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string();
-    let diff = TextDiff::from_lines(&expected, actual);
-    Some(diff.unified_diff().header(&name, "what gen makes now").to_string())
-}
-
-fn assert_none_differ(differences: Vec<String>) {
-    assert!(
-        differences.is_empty(),
-        "{}\n{} snapshots differ; if that is meant: UPDATE_SNAPSHOTS=1 cargo test --test snapshots",
-        differences.join("\n"),
-        differences.len()
-    );
+    SecretsFile::read(&Source::new("passwords.yaml", read(&path))).unwrap().passwords().unwrap()
 }
 
 #[test]
 fn a_config_makes_the_bundle_that_was_reviewed() {
-    let mut differences = Vec::new();
-    for case in entries(&snapshots("bundles")).into_iter().filter(|path| path.is_dir()) {
-        let bundle = generate(&config(&case.join("gen.yaml")), Some(&passwords(&case)))
-            .unwrap_or_else(|report| panic!("{}: {}", case.display(), report.render(false)));
+    renews();
+    glob!("../snapshots/bundles", "*/gen.yaml", |path| {
+        let case = path.parent().unwrap();
+        let bundle = generate(&config(path), Some(&passwords(case)))
+            .unwrap_or_else(|report| panic!("{}: {report}", path.display()));
         let mut bytes = Vec::new();
         sink::stream(&bundle, &mut bytes).unwrap();
-        differences.extend(difference(&case.join("bundle.yaml"), &String::from_utf8(bytes).unwrap()));
-    }
-    assert_none_differ(differences);
+        let golden = case.join("bundle.snap.yaml");
+        let expected = fs::read_to_string(&golden).unwrap_or_default();
+        show_difference(&golden, &expected, std::str::from_utf8(&bytes).unwrap());
+        beside(path).bind(|| assert_binary_snapshot!("bundle.yaml", bytes));
+    });
 }
 
-#[test]
-fn a_bad_config_gets_the_message_that_was_reviewed() {
-    let (cases, messages): (Vec<_>, Vec<_>) = entries(&snapshots("errors"))
-        .into_iter()
-        .partition(|path| path.extension().is_some_and(|e| e == "yaml"));
-    for message in &messages {
-        assert!(
-            message.with_extension("yaml").exists(),
-            "{}: a message without its config",
-            message.display()
-        );
-    }
-    let mut differences = Vec::new();
-    for case in cases {
-        differences.extend(match Plan::new(&config(&case)) {
-            Ok(_) => Some(format!("{} is accepted", case.display())),
-            Err(report) => difference(&case.with_extension("txt"), &report.render(false)),
-        });
-    }
-    assert_none_differ(differences);
+/// Compares a message with `<case>.snap` beside the input.
+fn assert_message(path: &Path, message: &str) {
+    let case = path.file_stem().unwrap().to_str().unwrap();
+    beside(path).bind(|| assert_snapshot!(case, message));
 }
 
-/// The same for the secrets file, whose messages must not show what it holds.
+/// The messages of the secrets file must not show what it holds.
 #[test]
 fn a_bad_secrets_file_gets_a_message_without_its_passwords() {
-    let mut differences = Vec::new();
-    for case in
-        entries(&snapshots("secrets")).into_iter().filter(|p| p.extension().is_some_and(|e| e == "yaml"))
-    {
-        let source = Source::new("gen.secrets.yaml", fs::read_to_string(&case).unwrap());
-        differences.extend(match SecretsFile::read(&source).map_err(|report| report.render(false)) {
-            Ok(_) => Some(format!("{} is accepted", case.display())),
-            Err(message) if message.contains("hunter2") => {
-                Some(format!("{} shows it: {message}", case.display()))
-            }
-            Err(message) => difference(&case.with_extension("txt"), &message),
-        });
+    renews();
+    glob!("../snapshots/secrets", "*.yaml", |path| {
+        let report = SecretsFile::read(&Source::new("gen.secrets.yaml", read(path)))
+            .err()
+            .unwrap_or_else(|| panic!("{} is accepted", path.display()));
+        let message = report.render(false);
+        assert!(!message.contains("hunter2"), "{} shows it: {message}", path.display());
+        assert_message(path, &message);
+    });
+}
+
+/// What messages look like: the few of `snapshots/errors` that a reader would not picture from their words.
+#[test]
+fn a_message_looks_as_it_was_reviewed() {
+    renews();
+    glob!("../snapshots/renderings", "*.yaml", |path| {
+        let report = Plan::new(&Source::new("gen.yaml", read(path)))
+            .err()
+            .unwrap_or_else(|| panic!("{} is accepted", path.display()));
+        assert_message(path, &report.render(false));
+    });
+}
+
+/// What a case says of a place: columns from 1, the end excluded, and lines where they are others than `line`.
+fn place(input: &str, span: &Span, line: usize) -> String {
+    let position = |offset: usize| {
+        let before = &input[..offset];
+        let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+        (before.matches('\n').count(), column)
+    };
+    let (start, end) = (position(span.start), position(span.end));
+    let start_line = if start.0 == line { String::new() } else { format!("{}:", start.0 + 1) };
+    let to = match end {
+        _ if end == start => String::new(),
+        (line, column) if line == start.0 => format!("-{column}"),
+        (line, column) => format!("-{}:{column}", line + 1),
+    };
+    format!("{start_line}{}{to}", start.1)
+}
+
+/// The lines of a case that expect this fault, below the given line.
+fn expectations(input: &str, fault: &Diagnostic, line: usize) -> String {
+    let mut principal = fault.marks.iter().take(1).map(|(span, _)| place(input, span, line));
+    let mut words = vec![format!("{} error: {}", principal.next().unwrap_or_default(), fault.message)];
+    for (number, (span, label)) in fault.marks.iter().enumerate() {
+        if number > 0 || !label.is_empty() {
+            words.push(format!("{} label: {label}", place(input, span, line)));
+        }
     }
-    assert_none_differ(differences);
+    words.extend(fault.help.iter().map(|help| format!("help: {help}")));
+    words.extend(fault.is_secret.then(|| "concealed".to_owned()));
+    words.iter().map(|words| expectation(words)).collect()
+}
+
+fn expectation(words: &str) -> String {
+    assert!(!words.contains('\n'), "a message of several lines: {words}");
+    format!("{EXPECTATION} {}\n", words.trim())
+}
+
+/// The body of a case with what gen says of it now, each message below the line that it points to.
+fn answered(case: &Case) -> String {
+    let lines: Vec<_> = case.lines().collect();
+    let mut without_place = String::new();
+    let mut below = vec![String::new(); lines.len()];
+    match Plan::new(&Source::new("gen.yaml", &*case.input)) {
+        Ok(plan) => {
+            assert!(!plan.notes.is_empty(), "`{}` is accepted without a word", case.name);
+            without_place.extend(plan.notes.iter().map(|note| expectation(&format!("note: {note}"))));
+        }
+        Err(report) => {
+            for fault in report.diagnostics() {
+                match fault.marks.first() {
+                    Some((span, _)) => {
+                        let line = case.input[..span.start].matches('\n').count().min(lines.len() - 1);
+                        below[line] += &expectations(&case.input, fault, line);
+                    }
+                    None => without_place += &expectations(&case.input, fault, 0),
+                }
+            }
+        }
+    }
+    lines.iter().zip(below).fold(without_place, |body, (line, messages)| format!("{body}{line}\n{messages}"))
+}
+
+#[test]
+fn a_config_gets_the_messages_that_were_reviewed() {
+    let renews = renews();
+    let mut differences = 0;
+    let mut names = BTreeSet::new();
+    for file in CaseFile::all() {
+        let path = file.path.display();
+        assert!(!file.cases.is_empty(), "{path}: no case begins with `--- name ---`");
+        let is_comment = |line: &str| line.is_empty() || line.starts_with("# ");
+        assert!(file.introduction.lines().all(is_comment), "{path}: a line above the first case");
+        let mut cases = Vec::new();
+        for case in &file.cases {
+            assert!(names.insert(case.name.clone()), "{path}: another case is called `{}`", case.name);
+            let body = answered(case);
+            differences += usize::from(body != case.body);
+            show_difference(&file.path.join(&case.name), &case.body, &body);
+            cases.push(format!("{}{body}", case.title));
+        }
+        if renews {
+            fs::write(&file.path, format!("{}{}", file.introduction, cases.join("\n"))).unwrap();
+        }
+    }
+    assert!(renews || differences == 0, "cases that differ: {differences}; if that is meant: {RENEWAL}");
+}
+
+/// A golden whose case is gone, and a file that is neither, would be judged by nobody.
+#[test]
+fn no_file_is_without_a_case() {
+    let is_golden_of = |golden: &Path, input: &str| golden.with_file_name(input).exists();
+    let mut strays = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots"));
+    strays.retain(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let folder = path.parent().unwrap();
+        let subject = folder.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().to_str().unwrap();
+        let belongs = match (subject, name.split_once('.').unwrap()) {
+            ("snapshots", _) => name == "README.md",
+            ("snapshots/bundles", _) => name == "passwords.yaml",
+            ("snapshots/readme", _) => name == "gen.yaml",
+            ("snapshots/errors", (_, extension)) => extension == "yaml",
+            ("snapshots/renderings" | "snapshots/secrets", (case, extension)) => {
+                extension == "yaml" || extension == "snap" && is_golden_of(path, &format!("{case}.yaml"))
+            }
+            _ => {
+                let is_known =
+                    ["gen.yaml", "passwords.yaml", "bundle.snap", "bundle.snap.yaml"].contains(&name);
+                is_known && is_golden_of(path, "gen.yaml")
+            }
+        };
+        // what insta leaves for review
+        !belongs && !name.contains(".snap.new")
+    });
+    assert!(strays.is_empty(), "no case for {strays:#?}");
+}
+
+/// The files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }

@@ -207,7 +207,7 @@ def write(root, path, content, executable=False):
 
 cases = sorted(path for path in BUNDLES.iterdir() if path.is_dir())
 for path in cases:
-    text = (path / "bundle.yaml").read_text()
+    text = (path / "bundle.snap.yaml").read_text()
     check_bundle(path.name, text, list(yaml.load_all(text, yaml.CSafeLoader)))
 faults += [f"lab.env: no script of any guest uses {name}" for name, used in variables.items() if not used]
 for fault in faults[:50]:
