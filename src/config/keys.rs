@@ -1,5 +1,5 @@
-//! The table of keys. A section declares each of its keys once, with [`section!`]; from the declaration come the section's
-//! type, its reader and `over`, and the rows that messages, the example and docs/config.md are made of.
+//! The table of keys. A section declares each of its keys once, with `section!`; from the declaration come the
+//! section's type, its reader and `over`, and the rows that messages, the example and docs/config.md are made of.
 
 use super::Config;
 use std::ops::RangeInclusive;
