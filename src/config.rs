@@ -1,8 +1,10 @@
 //! What was typed: the config file, key by key, with places and without defaults.
 
 pub mod credentials;
+pub mod example;
 pub mod fields;
 pub mod guest;
+pub mod keys;
 pub mod pgbench;
 pub mod postgresql;
 pub mod service;
@@ -13,8 +15,9 @@ use crate::node::{self, Node};
 use crate::source::Source;
 use crate::value::{AnnotationKey, AnnotationValue, LabName, LabelKey, LabelValue, Namespace, PgSize};
 use credentials::Credentials;
-use fields::{Entries, Field, Fields};
+use fields::{Entries, Field, Fields, Value};
 use guest::Guest;
+use keys::{Key, Shape, section};
 use pgbench::Pgbench;
 use postgresql::Postgresql;
 use service::Service;
@@ -23,96 +26,104 @@ use vm::Vm;
 /// The most replicas of one lab.
 pub const MAX_REPLICAS: u32 = 10_000;
 
-/// The whole config file.
-#[derive(Debug, Default)]
-pub struct Config {
-    /// Prefix of every object's name.
-    pub name: Field<LabName>,
-    /// Namespace written into every object.
-    pub namespace: Field<Namespace>,
-    /// Number of replica VMs.
-    pub replica_count: Field<u32>,
-    /// `wal_keep_size` of every server.
-    pub wal_keep_size: Field<PgSize>,
-    /// Scale of the pgbench tables.
-    pub pgbench_scale: Field<u32>,
-    /// Labels for every object.
-    pub labels: Field<Entries<LabelKey, LabelValue>>,
-    /// Annotations for every object.
-    pub annotations: Field<Entries<AnnotationKey, AnnotationValue>>,
-    /// The load.
-    pub pgbench: Field<Pgbench>,
-    /// The servers.
-    pub postgresql: Field<Postgresql>,
-    /// The guest's operating system.
-    pub guest: Field<Guest>,
-    /// Every VM.
-    pub vm: Field<Vm>,
-    /// What differs on the primary.
-    pub primary: Field<Vm>,
-    /// What differs on the replicas.
-    pub replica: Field<Vm>,
-    /// The Services.
-    pub service: Field<Service>,
-    /// Whether a NetworkPolicy is part of the bundle.
-    pub network_policy: Field<bool>,
-    /// Whether a directory gets a `kustomization.yaml`.
-    pub kustomization: Field<bool>,
-    /// Where the passwords come from.
-    pub credentials: Field<Credentials>,
+section! {
+    /// The whole config file.
+    pub struct Config {
+        /// Prefix of the name of every object.
+        "name" => name: LabName {
+            default: Literal("virtwork-database-replication"),
+            example: "db",
+            objects: &["Secret", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
+            change: Lab,
+        }
+        /// Namespace of every object.
+        "namespace" => namespace: Namespace {
+            default: Words("none is written, and the bundle goes to the current project"),
+            example: "databases",
+            objects: &["Secret", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
+            change: Identity,
+        }
+        /// Number of replica VMs; 0 is a plain single-node database. More than 30 raise limits of every server.
+        #[whole(
+            0..=MAX_REPLICAS,
+            "replicas",
+            "`0` is a plain single-node database; no PostgreSQL can serve more than `10000` replicas"
+        )]
+        "replica-count" => replica_count: u32 {
+            default: Literal("1"),
+            example: "2",
+            also: &["replicas"],
+            objects: &["Secret", "Service", "DataVolume", "VirtualMachine"],
+            change: Leftovers,
+        }
+        /// WAL that every server keeps for followers without a slot.
+        "wal-keep-size" => wal_keep_size: PgSize {
+            default: Literal("256MB"),
+            example: "8GB",
+            also: &["wal-keep", "wal-keep-segments"],
+            objects: &["Secret", "DataVolume"],
+            change: Room,
+        }
+        /// Scale of the pgbench tables: each unit is 100000 accounts, about 15 MB. Also sets how large the data disks
+        /// are.
+        #[whole(1..=1_000_000, "units", "each unit is 100000 accounts, about 15 MB; a million of them are 15 TB")]
+        "pgbench-scale" => pgbench_scale: u32 {
+            default: Literal("10"),
+            example: "500",
+            also: &["scale"],
+            objects: &["Secret", "DataVolume"],
+            change: Lab,
+        }
+        /// Labels of every object, beside those that gen sets.
+        "labels" => labels: Entries<LabelKey, LabelValue> {
+            default: Literal("{}"),
+            example: "{team: storage}",
+            objects: &["Secret", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
+            change: Restart,
+        }
+        /// Annotations of every object. Those of GitOps tools and of Kubernetes do not go on to pods.
+        "annotations" => annotations: Entries<AnnotationKey, AnnotationValue> {
+            default: Literal("{}"),
+            example: "{example.com/owner: storage}",
+            objects: &["Secret", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
+            change: Restart,
+        }
+        /// The load on the primary.
+        "pgbench" => pgbench: Pgbench {}
+        /// The servers.
+        "postgresql" => postgresql: Postgresql {}
+        /// The operating system in the VMs.
+        "guest" => guest: Guest {}
+        /// The virtual machines and their disks.
+        "vm" => vm: Vm {}
+        /// What differs on the primary: any key of `vm`, over that of `vm`. Lists and mappings replace. An instancetype
+        /// takes the place of CPUs, memory and preference, and the other way round.
+        "primary" => primary: Vm { over: Some("vm"), example: "{memory: 4Gi}" }
+        /// The same for the replicas.
+        "replica" => replica: Vm { over: Some("vm"), example: "{storage-class: slow}" }
+        /// The Services in front of the databases.
+        "service" => service: Service {}
+        /// Whether a NetworkPolicy is part of the bundle. It lets in port 5432 from the namespace and
+        /// `postgresql.allowed-clients`, and SSH.
+        "network-policy" => network_policy: bool {
+            default: Literal("true"),
+            example: "false",
+            objects: &["NetworkPolicy"],
+            change: Leftovers,
+        }
+        /// Whether a directory (`-o`) gets a `kustomization.yaml`, and what overlays need to know.
+        "kustomization" => kustomization: bool {
+            default: Literal("false"),
+            example: "true",
+        }
+        /// Where the two passwords come from.
+        "credentials" => credentials: Credentials {}
+    }
 }
 
 impl Config {
     /// Reads a config, reporting every fault of its text.
     pub fn read(source: &Source, problems: &mut Problems) -> Option<Self> {
-        Self::from_node(&node::parse(&source.text, problems)?, problems)
-    }
-
-    fn from_node(node: &Node, problems: &mut Problems) -> Option<Self> {
-        let mut fields = Fields::of(node, problems)?;
-        let config = Self {
-            name: fields.value("name"),
-            namespace: fields.value("namespace"),
-            replica_count: fields.integer(
-                "replica-count",
-                0..=MAX_REPLICAS,
-                "`0` is a plain single-node database; no PostgreSQL can serve more than `10000` replicas",
-            ),
-            wal_keep_size: fields.value("wal-keep-size"),
-            pgbench_scale: fields.integer(
-                "pgbench-scale",
-                1..=1_000_000,
-                "each unit is 100000 accounts, about 15 MB; a million of them are 15 TB",
-            ),
-            labels: fields.value("labels"),
-            annotations: fields.value("annotations"),
-            pgbench: fields.value("pgbench"),
-            postgresql: fields.value("postgresql"),
-            guest: fields.value("guest"),
-            vm: fields.value("vm"),
-            primary: fields.value("primary"),
-            replica: fields.value("replica"),
-            service: fields.value("service"),
-            network_policy: fields.value("network-policy"),
-            kustomization: fields.value("kustomization"),
-            credentials: fields.value("credentials"),
-        };
-        fields.finish();
-        Some(config)
+        Value::read(&node::parse(&source.text, problems)?, problems)
     }
 }
-
-/// Implements [`Value`] for a section: a mapping read key by key.
-macro_rules! section {
-    ($section:ty, |$fields:ident| $read:expr) => {
-        impl Value for $section {
-            fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-                let mut $fields = Fields::of(node, problems)?;
-                let section = $read;
-                $fields.finish();
-                Some(section)
-            }
-        }
-    };
-}
-pub(crate) use section;

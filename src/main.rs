@@ -13,10 +13,9 @@ use input::Secrets;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use virtwork_gen::config::example::example;
 use virtwork_gen::sink::{self, Comparison, Directory, shown};
 use virtwork_gen::{Bundle, Plan, Report, Source};
-
-const EXAMPLE: &str = include_str!("../templates/example.yaml");
 
 fn main() -> ExitCode {
     let (color, done) = match Cli::try_parse() {
@@ -41,7 +40,7 @@ fn print(text: &str) -> Result<ExitCode, Report> {
 
 fn run(cli: &Cli) -> Result<ExitCode, Report> {
     if let Some(Print::Example) = cli.print {
-        return print(EXAMPLE);
+        return print(&example());
     }
     is_directory(cli)?;
     let config = input::config(cli, &say)?;

@@ -11,6 +11,7 @@ mod vm;
 pub use guest::{Family, GuestPlan, RootPlan};
 pub use metadata::AnnotationsPlan;
 pub use postgresql::PostgresqlPlan;
+pub(crate) use postgresql::managed;
 pub use vm::{Compute, TolerationPlan, VmPlan};
 
 use crate::config::Config;

@@ -1,6 +1,7 @@
 //! The secrets file: two passwords.
 
 use crate::config::fields::{Field, Fields, Value, listed};
+use crate::config::keys::Shape;
 use crate::diagnostic::{Diagnostic, Problems, Report};
 use crate::node::{self, Node, NodeValue};
 use crate::plan::{CLIENT_KEY, REPLICATION_KEY};
@@ -75,6 +76,8 @@ impl Password {
 }
 
 impl Value for Password {
+    const SHAPE: Shape = Shape::Text("text of 1 to 128 bytes");
+
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         // the text of a password never appears in a message
         let password = match &node.value {

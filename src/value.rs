@@ -132,6 +132,8 @@ macro_rules! checked_text {
         }
 
         impl Value for $name {
+            const SHAPE: $crate::config::keys::Shape = $crate::config::keys::Shape::Text(Self::WHAT);
+
             fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
                 read_text(node, problems)
             }
@@ -176,6 +178,8 @@ macro_rules! choice {
         }
 
         impl Value for $name {
+            const SHAPE: $crate::config::keys::Shape = $crate::config::keys::Shape::Words(Self::WORDS);
+
             fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
                 read_text(node, problems)
             }

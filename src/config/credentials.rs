@@ -1,48 +1,58 @@
 //! `credentials:` where the two passwords come from.
 
 use super::fields::{Field, Fields, Value, short_form};
-use super::section;
+use super::keys::{Key, Shape, section};
 use crate::diagnostic::Problems;
 use crate::node::Node;
 use crate::value::{ObjectName, SecretKey};
 
-/// The keys of `credentials`.
-#[derive(Debug, Clone, Default)]
-pub struct Credentials {
-    /// The secrets file, relative to the config.
-    pub file: Field<String>,
-    /// A Secret of the cluster that the bundle does not hold.
-    pub existing_secret: Field<ExistingSecret>,
-}
-
-section!(Credentials, |fields| Self {
-    file: fields.value("file"),
-    existing_secret: fields.value("existing-secret"),
-});
-
-/// `credentials.existing-secret`: a name, or `{name, replication-key, client-key}`.
-#[derive(Debug, Clone, Default)]
-pub struct ExistingSecret {
-    /// Name of the Secret.
-    pub name: Field<ObjectName>,
-    /// Key of the replication password.
-    pub replication_key: Field<SecretKey>,
-    /// Key of the client password.
-    pub client_key: Field<SecretKey>,
-}
-
-impl Value for ExistingSecret {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        if let Some(name) = short_form(node, problems) {
-            return name.map(|name| Self { name, ..Self::default() });
+section! {
+    /// The keys of `credentials`.
+    pub struct Credentials {
+        /// The secrets file, relative to the config. gen adds random passwords where it has none.
+        #[instead_of(existing_secret)]
+        "file" => file: String {
+            default: Literal("gen.secrets.yaml"),
+            example: "lab.secrets.yaml",
+            objects: &["Secret"],
+            change: Restart,
         }
-        let mut fields = Fields::of(node, problems)?;
-        let secret = Self {
-            name: fields.value("name"),
-            replication_key: fields.value("replication-key"),
-            client_key: fields.value("client-key"),
-        };
-        fields.finish();
-        Some(secret)
+        /// A Secret of the cluster, made before the lab, in place of one that gen writes: the bundle holds no password.
+        #[instead_of(file)]
+        "existing-secret" => existing_secret: ExistingSecret {
+            default: Words("none"),
+            example: "lab-passwords",
+            objects: &["Secret", "VirtualMachine"],
+            change: Restart,
+        }
+    }
+}
+
+section! {
+    /// `credentials.existing-secret`: a name, or `{name, replication-key, client-key}`.
+    pub struct ExistingSecret or name {
+        /// Name of the Secret.
+        "name" => name: ObjectName {
+            default: Words("none: it has to be given"),
+            example: "lab-passwords",
+            objects: &["Secret", "VirtualMachine"],
+            change: Restart,
+        }
+        /// Its key with the password of the role `replicator`.
+        "replication-key" => replication_key: SecretKey {
+            default: Literal("replication-password"),
+            example: "replicator",
+            with: "name: lab-passwords",
+            objects: &["Secret"],
+            change: Restart,
+        }
+        /// Its key with the password of the role `pgbench`.
+        "client-key" => client_key: SecretKey {
+            default: Literal("client-password"),
+            example: "application",
+            with: "name: lab-passwords",
+            objects: &["Secret"],
+            change: Restart,
+        }
     }
 }

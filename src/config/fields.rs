@@ -1,11 +1,14 @@
 //! Reading a mapping key by key, collecting every fault on the way.
 
+use super::keys::{self, Shape, Whole};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::node::{Key, Node, NodeValue, missing_blank_after, no_blank_after_colon};
-use std::ops::RangeInclusive;
+use crate::plan::managed;
 
 /// Something a user can write as the value of a key.
 pub trait Value: Sized {
+    /// What it looks like, for those who ask before they write it.
+    const SHAPE: Shape;
     /// Reads it; reports what is wrong and gives `None` otherwise.
     fn read(node: &Node, problems: &mut Problems) -> Option<Self>;
 }
@@ -122,7 +125,6 @@ impl Problems {
 pub struct Fields<'n, 'p> {
     path: &'n str,
     entries: &'n [(Key, Node)],
-    known: Vec<&'static str>,
     problems: &'p mut Problems,
 }
 
@@ -130,7 +132,7 @@ impl<'n, 'p> Fields<'n, 'p> {
     /// The keys of a mapping; reports any other node.
     pub fn of(node: &'n Node, problems: &'p mut Problems) -> Option<Self> {
         match &node.value {
-            NodeValue::Map(entries) => Some(Self { path: &node.path, entries, known: Vec::new(), problems }),
+            NodeValue::Map(entries) => Some(Self { path: &node.path, entries, problems }),
             _ => {
                 problems.push(not_a_mapping(node, "write `key: value` lines; see `gen --print example`"));
                 None
@@ -143,21 +145,22 @@ impl<'n, 'p> Fields<'n, 'p> {
         self.value_with(key, T::read)
     }
 
-    /// Reads a whole number within bounds; `reason` says why the bounds are what they are.
-    pub fn integer(&mut self, key: &'static str, bounds: RangeInclusive<u32>, reason: &str) -> Field<u32> {
+    /// Reads a whole number within bounds.
+    pub fn integer(&mut self, key: &'static str, whole: &Whole) -> Field<u32> {
         self.value_with(key, |node, problems| {
-            let number = whole_number(node, &bounds, reason, problems)?;
-            if number < 0 || !u32::try_from(number).is_ok_and(|n| bounds.contains(&n)) {
+            let number = whole_number(node, whole, problems)?;
+            let within = u32::try_from(number).ok().filter(|number| whole.bounds.contains(number));
+            if within.is_none() {
+                let (least, most) = (whole.bounds.start(), whole.bounds.end());
                 problems.push(
                     Diagnostic::new(
                         node.span.clone(),
-                        format!("`{}` must be between {} and {}", node.path, bounds.start(), bounds.end()),
+                        format!("`{}` must be between {least} and {most}", node.path),
                     )
-                    .help(reason),
+                    .help(whole.reason),
                 );
-                return None;
             }
-            u32::try_from(number).ok()
+            within
         })
     }
 
@@ -166,7 +169,6 @@ impl<'n, 'p> Fields<'n, 'p> {
         key: &'static str,
         read: impl FnOnce(&Node, &mut Problems) -> Option<T>,
     ) -> Field<T> {
-        self.known.push(key);
         let Some((key, node)) = self.entries.iter().find(|(k, _)| k.text == key) else {
             return Field::Absent;
         };
@@ -183,9 +185,9 @@ impl<'n, 'p> Fields<'n, 'p> {
         }
     }
 
-    /// Reports every key that was never asked for.
-    pub fn finish(self) {
-        for (key, node) in self.entries.iter().filter(|(k, _)| !self.known.contains(&k.text.as_str())) {
+    /// Reports every key that is none of the section's.
+    pub fn finish(self, keys: &[keys::Key]) {
+        for (key, node) in self.entries.iter().filter(|(k, _)| keys.iter().all(|key| key.name != k.text)) {
             // in braces too: `vm:{memory: 4Gi}` is the key `vm:{memory`
             let has_brace = key.text.contains(":{");
             if let Some(blank) = missing_blank(&key.text, &key.span)
@@ -195,33 +197,40 @@ impl<'n, 'p> Fields<'n, 'p> {
                 continue;
             }
             let path = node.path.escape_debug();
-            let unknown = Diagnostic::new(key.span.clone(), format!("unknown key `{path}`"));
-            let hyphenated = key.text.replace('_', "-");
-            self.problems.push(unknown.help(if self.known.contains(&hyphenated.as_str()) {
-                format!("keys are written with hyphens: `{hyphenated}`")
-            } else if let Some((_, meant)) =
-                SYNONYMS.iter().find(|(slip, meant)| *slip == hyphenated && self.known.contains(meant))
-            {
-                format!("did you mean `{meant}`?")
-            } else if let Some(section) = section_of(&hyphenated).filter(|section| *section != self.path) {
-                match section {
-                    "" => format!("`{hyphenated}` stands at the top level"),
-                    section => format!("`{hyphenated}` is a key of `{section}`"),
-                }
-            } else if let Some(setting) =
-                setting_of(&key.text).filter(|_| ["", "postgresql"].contains(&self.path))
-            {
-                format!("a setting of PostgreSQL is a key of `postgresql.parameters`: `{setting}`")
-            } else if let Some(near) = nearest(&hyphenated, &self.known) {
-                format!("did you mean `{near}`?")
-            } else if key.text == "<<" {
-                "YAML merges are not supported; write the keys out".to_owned()
-            } else if self.known.len() <= FEW_KEYS {
-                format!("the keys here are {}", listed(&self.known))
-            } else {
-                "there is none like it; `gen --print example` shows every key".to_owned()
-            }));
+            self.problems.push(
+                Diagnostic::new(key.span.clone(), format!("unknown key `{path}`"))
+                    .help(meant_by(&key.text, self.path, keys)),
+            );
         }
+    }
+}
+
+/// What to write for a key that a section does not have.
+fn meant_by(typed: &str, path: &str, keys: &[keys::Key]) -> String {
+    let hyphenated = typed.replace('_', "-");
+    let known: Vec<_> = keys.iter().map(|key| key.name).collect();
+    if known.contains(&hyphenated.as_str()) {
+        format!("keys are written with hyphens: `{hyphenated}`")
+    } else if let Some(key) = keys.iter().find(|key| key.also.contains(&hyphenated.as_str())) {
+        format!("did you mean `{}`?", key.name)
+    } else if let Some(section) = keys::section_of(&hyphenated).filter(|section| *section != path) {
+        match section {
+            "" => format!("`{hyphenated}` stands at the top level"),
+            section => format!("`{hyphenated}` is a key of `{section}`"),
+        }
+    } else if let Some(setting) = setting_of(typed).filter(|_| ["", "postgresql"].contains(&path)) {
+        match managed(&setting) {
+            Some(reason) => format!("remove it: {reason}"),
+            None => format!("a setting of PostgreSQL is a key of `postgresql.parameters`: `{setting}`"),
+        }
+    } else if let Some(near) = nearest(&hyphenated, &known) {
+        format!("did you mean `{near}`?")
+    } else if typed == "<<" {
+        "YAML merges are not supported; write the keys out".to_owned()
+    } else if known.len() <= FEW_KEYS {
+        format!("the keys here are {}", listed(&known))
+    } else {
+        "there is none like it; `gen --print example` shows every key".to_owned()
     }
 }
 
@@ -253,50 +262,6 @@ fn setting_of(key: &str) -> Option<String> {
     crate::value::Setting::is_known(&spelt).then_some(spelt)
 }
 
-/// What people write for a key.
-const SYNONYMS: [(&str, &str); 9] = [
-    ("replicas", "replica-count"),
-    ("cpu", "cpu-cores"),
-    ("cpus", "cpu-cores"),
-    ("cores", "cpu-cores"),
-    ("ram", "memory"),
-    ("disk-size", "data-disk-size"),
-    ("scale", "pgbench-scale"),
-    ("wal-keep", "wal-keep-size"),
-    ("wal-keep-segments", "wal-keep-size"),
-];
-
-/// The section a key belongs to, for those that people look for elsewhere; the top level is empty.
-fn section_of(key: &str) -> Option<&'static str> {
-    Some(match key {
-        "replica-count" | "wal-keep-size" | "pgbench-scale" | "network-policy" | "kustomization" => "",
-        "clients" | "threads" | "duration" | "pause" | "rate" | "protocol" | "partitions" => "pgbench",
-        "max-slot-wal-keep-size" | "parameters" | "allowed-clients" => "postgresql",
-        "image" | "data-source" | "os" | "root-disk" | "root-disk-size" | "packages" | "extra-packages"
-        | "http-proxy" | "image-pull-secret" | "ssh" => "guest",
-        "cpu-cores"
-        | "memory"
-        | "instancetype"
-        | "preference"
-        | "data-disk-size"
-        | "wal-disk-size"
-        | "storage-class"
-        | "access-modes"
-        | "volume-mode"
-        | "node-selector"
-        | "tolerations"
-        | "anti-affinity"
-        | "run-strategy"
-        | "dedicated-io-thread"
-        | "block-multiqueue"
-        | "network-multiqueue"
-        | "io-threads-policy" => "vm",
-        "ip-family-policy" => "service",
-        "file" | "existing-secret" => "credentials",
-        _ => return None,
-    })
-}
-
 /// The candidate a slip of the finger away from what was typed.
 pub fn nearest<'c>(typed: &str, candidates: &[&'c str]) -> Option<&'c str> {
     let score =
@@ -315,12 +280,8 @@ pub fn listed(literals: &[&str]) -> String {
     }
 }
 
-fn whole_number(
-    node: &Node,
-    bounds: &RangeInclusive<u32>,
-    reason: &str,
-    problems: &mut Problems,
-) -> Option<i64> {
+fn whole_number(node: &Node, whole: &Whole, problems: &mut Problems) -> Option<i64> {
+    let reason = whole.reason;
     let fault = match &node.value {
         NodeValue::Number(text) => {
             let digits = text.strip_prefix('-').unwrap_or(text);
@@ -340,10 +301,10 @@ fn whole_number(
         }
         value => {
             let seconds = match value {
-                NodeValue::Text(text) if reason.starts_with("seconds") => seconds(text),
+                NodeValue::Text(text) if whole.unit == "seconds" => seconds(text),
                 _ => None,
             };
-            let help = match seconds.filter(|seconds| bounds.contains(seconds)) {
+            let help = match seconds.filter(|seconds| whole.bounds.contains(seconds)) {
                 Some(seconds) => format!("it counts seconds: write `{seconds}`"),
                 None => format!("write it in plain decimal digits, such as `10`: {reason}"),
             };
@@ -380,6 +341,8 @@ fn in_decimal(text: &str) -> Option<i64> {
 }
 
 impl Value for bool {
+    const SHAPE: Shape = Shape::Flag;
+
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         if let NodeValue::Bool(value) = node.value {
             return Some(value);
@@ -411,6 +374,8 @@ impl Value for bool {
 }
 
 impl Value for String {
+    const SHAPE: Shape = Shape::Text("text");
+
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         let help = match &node.value {
             NodeValue::Text(text) => return Some(text.clone()),
@@ -426,6 +391,8 @@ impl Value for String {
 }
 
 impl<T: Value> Value for Vec<Spanned<T>> {
+    const SHAPE: Shape = Shape::List(&T::SHAPE);
+
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         let NodeValue::List(items) = &node.value else {
             let help = match &node.value {
@@ -471,6 +438,8 @@ impl<K, V> Default for Entries<K, V> {
 }
 
 impl<K: Value, V: Value> Value for Entries<K, V> {
+    const SHAPE: Shape = Shape::Entries(&K::SHAPE, &V::SHAPE);
+
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         let NodeValue::Map(entries) = &node.value else {
             problems.push(not_a_mapping(node, "write `key: value` lines, or `{}` for none"));

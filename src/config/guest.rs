@@ -1,7 +1,7 @@
 //! `guest:` the operating system in the VMs.
 
 use super::fields::{Field, Fields, Spanned, Value, short_form};
-use super::section;
+use super::keys::{Key, Shape, section};
 use crate::diagnostic::Problems;
 use crate::node::Node;
 use crate::value::{
@@ -9,72 +9,123 @@ use crate::value::{
     UserName,
 };
 
-/// The keys of `guest`.
-#[derive(Debug, Clone, Default)]
-pub struct Guest {
-    /// A containerDisk image.
-    pub image: Field<ImageReference>,
-    /// A DataSource to clone the root disk from.
-    pub data_source: Field<DataSource>,
-    /// The operating system of the image.
-    pub os: Field<Os>,
-    /// Whether the root disk outlives a stop.
-    pub root_disk: Field<RootDisk>,
-    /// Size of a persistent root disk.
-    pub root_disk_size: Field<Quantity>,
-    /// Where packages come from.
-    pub packages: Field<Packages>,
-    /// Packages to install beside PostgreSQL.
-    pub extra_packages: Field<Vec<Spanned<PackageName>>>,
-    /// Proxy for the package manager.
-    pub http_proxy: Field<ProxyUrl>,
-    /// Secret to pull the image with.
-    pub image_pull_secret: Field<ObjectName>,
-    /// Who may log in.
-    pub ssh: Field<Ssh>,
-}
-
-section!(Guest, |fields| Self {
-    image: fields.value("image"),
-    data_source: fields.value("data-source"),
-    os: fields.value("os"),
-    root_disk: fields.value("root-disk"),
-    root_disk_size: fields.value("root-disk-size"),
-    packages: fields.value("packages"),
-    extra_packages: fields.value("extra-packages"),
-    http_proxy: fields.value("http-proxy"),
-    image_pull_secret: fields.value("image-pull-secret"),
-    ssh: fields.value("ssh"),
-});
-
-/// `guest.data-source`: a boot source of the cluster; a name, or `{name, namespace}`.
-#[derive(Debug, Clone, Default)]
-pub struct DataSource {
-    /// Name of the DataSource.
-    pub name: Field<ObjectName>,
-    /// Its namespace; the lab's when absent.
-    pub namespace: Field<Namespace>,
-}
-
-impl Value for DataSource {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        if let Some(name) = short_form(node, problems) {
-            return name.map(|name| Self { name, namespace: Field::Absent });
+section! {
+    /// The keys of `guest`.
+    pub struct Guest {
+        /// The containerDisk image of the root disk.
+        #[instead_of(data_source)]
+        "image" => image: ImageReference {
+            default: Literal("quay.io/containerdisks/fedora:42"),
+            example: "quay.io/containerdisks/debian:12",
+            objects: &["Secret", "VirtualMachine"],
+            change: Root,
         }
-        let mut fields = Fields::of(node, problems)?;
-        let source = Self { name: fields.value("name"), namespace: fields.value("namespace") };
-        fields.finish();
-        Some(source)
+        /// A DataSource of the cluster to clone the root disk from. Needs `os`.
+        #[instead_of(image)]
+        "data-source" => data_source: DataSource {
+            default: Words("none"),
+            example: "{name: rhel9, namespace: openshift-virtualization-os-images}",
+            with: "os: rhel",
+            objects: &["Secret", "VirtualMachine"],
+            change: Root,
+        }
+        /// The operating system of the image. Disks of one family (Debian and Ubuntu, or all others) are not for the
+        /// other.
+        "os" => os: Os {
+            default: Words("what the name of the image says"),
+            example: "fedora",
+            with: "image: \"registry.example.com/golden/lab:1\"",
+            objects: &["Secret", "VirtualMachine"],
+            change: Lab,
+        }
+        /// Whether the root disk outlives a stop of its VM. One from a data-source always does.
+        "root-disk" => root_disk: RootDisk {
+            default: Literal("ephemeral"),
+            example: "persistent",
+            objects: &["VirtualMachine"],
+            change: Root,
+        }
+        /// Size of a persistent root disk.
+        "root-disk-size" => root_disk_size: Quantity {
+            default: Literal("30Gi"),
+            example: "50Gi",
+            with: "root-disk: persistent",
+            least: Some(("5Gi", "no cloud image fits in less")),
+            objects: &["VirtualMachine"],
+            change: Root,
+        }
+        /// Where packages come from: the guest installs what is missing, or never calls its package manager (an
+        /// air-gapped lab).
+        "packages" => packages: Packages {
+            default: Literal("install"),
+            example: "preinstalled",
+            objects: &["Secret"],
+            change: Restart,
+        }
+        /// Packages to install beside PostgreSQL.
+        "extra-packages" => extra_packages: Vec<Spanned<PackageName>> {
+            default: Literal("[]"),
+            example: "[sysstat]",
+            objects: &["Secret"],
+            change: Restart,
+        }
+        /// Proxy for the package manager.
+        "http-proxy" => http_proxy: ProxyUrl {
+            default: Words("none"),
+            example: "http://proxy.example.com:3128",
+            objects: &["Secret"],
+            change: Restart,
+        }
+        /// Secret of the cluster to pull the image of an ephemeral root disk with.
+        "image-pull-secret" => image_pull_secret: ObjectName {
+            default: Words("none"),
+            example: "registry-login",
+            objects: &["VirtualMachine"],
+            change: Restart,
+        }
+        /// Who may log in.
+        "ssh" => ssh: Ssh {}
     }
 }
 
-/// `guest.ssh`: access for people.
-#[derive(Debug, Clone, Default)]
-pub struct Ssh {
-    /// The user; the image's default user when absent.
-    pub user: Field<UserName>,
-    /// Public keys that may log in as that user.
-    pub authorized_keys: Field<Vec<Spanned<SshKey>>>,
+section! {
+    /// `guest.data-source`: a boot source of the cluster; a name, or `{name, namespace}`.
+    pub struct DataSource or name {
+        /// Name of the DataSource.
+        "name" => name: ObjectName {
+            default: Words("none: it has to be given"),
+            example: "rhel9",
+            objects: &["Secret", "VirtualMachine"],
+            change: Root,
+        }
+        /// Its namespace.
+        "namespace" => namespace: Namespace {
+            default: Words("the lab's"),
+            example: "openshift-virtualization-os-images",
+            with: "name: rhel9",
+            objects: &["VirtualMachine"],
+            change: Root,
+        }
+    }
 }
 
-section!(Ssh, |fields| Self { user: fields.value("user"), authorized_keys: fields.value("authorized-keys") });
+section! {
+    /// `guest.ssh`: access for people.
+    pub struct Ssh {
+        /// The user. Needs at least one key.
+        "user" => user: UserName {
+            default: Words("the image's own user"),
+            example: "lab",
+            with: "authorized-keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f]",
+            objects: &["Secret"],
+            change: Root,
+        }
+        /// Public keys that may log in as that user.
+        "authorized-keys" => authorized_keys: Vec<Spanned<SshKey>> {
+            default: Literal("[]"),
+            example: "[ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f]",
+            objects: &["Secret"],
+            change: Root,
+        }
+    }
+}

@@ -1,48 +1,77 @@
 //! `pgbench:` the load on the primary.
 
 use super::fields::{Field, Fields, Value};
-use super::section;
+use super::keys::{Key, Shape, section};
 use crate::diagnostic::Problems;
 use crate::node::Node;
 use crate::value::Protocol;
 
-/// The keys of `pgbench`.
-#[derive(Debug, Clone, Default)]
-pub struct Pgbench {
-    /// Connections that send transactions.
-    pub clients: Field<u32>,
-    /// Threads that drive them.
-    pub threads: Field<u32>,
-    /// Seconds of one round.
-    pub duration: Field<u32>,
-    /// Seconds between two rounds.
-    pub pause: Field<u32>,
-    /// Transactions a second; as many as possible when absent.
-    pub rate: Field<u32>,
-    /// How queries are sent.
-    pub protocol: Field<Protocol>,
-    /// Partitions of the accounts table; 0 is a plain table.
-    pub partitions: Field<u32>,
+section! {
+    /// The keys of `pgbench`.
+    pub struct Pgbench {
+        /// Connections that send transactions. Above one for each unit of scale they mostly wait for each other.
+        #[whole(1..=5000, "connections", "each client is a connection, a process of the primary")]
+        "clients" => clients: u32 {
+            default: Words("the scale, at most 10"),
+            example: "8",
+            objects: &["Secret"],
+            change: Restart,
+        }
+        /// Threads that drive the clients, at most as many as those.
+        #[whole(1..=256, "threads", "each thread keeps a CPU of the primary busy")]
+        "threads" => threads: u32 {
+            default: Words("the clients, at most 2"),
+            example: "4",
+            with: "clients: 256",
+            objects: &["Secret"],
+            change: Restart,
+        }
+        /// Seconds of one round. The history table is emptied between rounds, and at 512 MiB.
+        #[whole(
+            1..=86_400,
+            "seconds",
+            "seconds of one round, at most a day: the history table is emptied between rounds"
+        )]
+        "duration" => duration: u32 {
+            default: Literal("300"),
+            example: "600",
+            objects: &["Secret"],
+            change: Restart,
+        }
+        /// Seconds between two rounds.
+        #[whole(0..=86_400, "seconds", "seconds between two rounds, at most a day")]
+        "pause" => pause: u32 {
+            default: Literal("10"),
+            example: "0",
+            objects: &["Secret"],
+            change: Restart,
+        }
+        /// Transactions a second, over all clients.
+        #[whole(
+            1..=1_000_000,
+            "transactions a second",
+            "transactions a second over all clients; leave it out for no limit"
+        )]
+        "rate" => rate: u32 {
+            default: Words("as many as possible"),
+            example: "200",
+            objects: &["Secret"],
+            change: Restart,
+        }
+        /// How queries are sent (`pgbench -M`).
+        "protocol" => protocol: Protocol {
+            default: Literal("simple"),
+            example: "prepared",
+            objects: &["Secret"],
+            change: Restart,
+        }
+        /// Partitions of the accounts table; 0 is a plain table.
+        #[whole(0..=1000, "partitions", "0 is a plain table; planning time grows with each partition")]
+        "partitions" => partitions: u32 {
+            default: Literal("0"),
+            example: "8",
+            objects: &["Secret"],
+            change: Lab,
+        }
+    }
 }
-
-section!(Pgbench, |fields| Self {
-    clients: fields.integer("clients", 1..=5000, "each client is a connection, a process of the primary"),
-    threads: fields.integer("threads", 1..=256, "each thread keeps a CPU of the primary busy"),
-    duration: fields.integer(
-        "duration",
-        1..=86_400,
-        "seconds of one round, at most a day: the history table is emptied between rounds"
-    ),
-    pause: fields.integer("pause", 0..=86_400, "seconds between two rounds, at most a day"),
-    rate: fields.integer(
-        "rate",
-        1..=1_000_000,
-        "transactions a second over all clients; leave it out for no limit"
-    ),
-    protocol: fields.value("protocol"),
-    partitions: fields.integer(
-        "partitions",
-        0..=1000,
-        "0 is a plain table; planning time grows with each partition"
-    ),
-});

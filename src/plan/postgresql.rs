@@ -203,7 +203,8 @@ impl<'c> Settings<'c> {
     }
 }
 
-fn managed(name: &str) -> Option<&'static str> {
+/// Why a setting is not for `postgresql.parameters`.
+pub(crate) fn managed(name: &str) -> Option<&'static str> {
     let exact = MANAGED.iter().find(|(managed, _)| *managed == name);
     let (_, reason) =
         exact.or_else(|| MANAGED_PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix)))?;

@@ -1,6 +1,7 @@
 //! Settings of PostgreSQL.
 
 use super::{FromText, Refusal, Value, checked_text, named, read_text};
+use crate::config::keys::Shape;
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::node::{Node, NodeValue};
 use crate::yaml::needs_escape;
@@ -38,6 +39,8 @@ checked_text!(
 pub struct ParameterValue(pub String);
 
 impl Value for ParameterValue {
+    const SHAPE: Shape = Shape::Text("text, a number, `true` or `false`");
+
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         let text = match &node.value {
             NodeValue::Text(text) | NodeValue::Number(text) => text.clone(),

@@ -1,6 +1,7 @@
 //! Sizes, in PostgreSQL's units and in Kubernetes's.
 
 use super::{FromText, Refusal, Value, shortened};
+use crate::config::keys::Shape;
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::node::{Node, NodeValue};
 
@@ -126,6 +127,8 @@ impl FromText for PgSize {
 }
 
 impl Value for PgSize {
+    const SHAPE: Shape = Shape::Text(Self::WHAT);
+
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         // a bare number is told its unit like a quoted one
         read_size(node, problems, Self::WHAT, Self::EXAMPLE, Self::from_text)
@@ -387,6 +390,8 @@ fn respelt(typed: &str, measured: Measured) -> Option<String> {
 }
 
 impl Value for Quantity {
+    const SHAPE: Shape = Shape::Text(Self::WHAT);
+
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         let measured = Measured::of(&node.path);
         read_size(node, problems, Self::WHAT, measured.example(), |text| Self::parse(text, measured))
