@@ -127,7 +127,8 @@ fn every_page_is_reached_from_the_front_page() {
             );
         }
     }
-    assert_eq!(pages().into_iter().collect::<BTreeSet<_>>(), reached);
+    let unreached: Vec<_> = pages().into_iter().filter(|page| !reached.contains(page)).collect();
+    assert_eq!(unreached, [""; 0].map(PathBuf::from));
 }
 
 #[test]
