@@ -152,7 +152,7 @@ fn every_config_is_accepted() {
     let configs = blocks_of("yaml config");
     assert!(configs.iter().any(|(page, _)| page == Path::new("README.md")), "the front page shows no config");
     for (page, config) in configs {
-        let source = Source::new(page.display().to_string(), config);
+        let source = Source::new(format!("a config in {}", page.display()), config);
         if let Err(report) = generate(&source, Some(&passwords)) {
             panic!("{}", report.render(false));
         }
