@@ -1,7 +1,7 @@
 //! DataVolumes: the database disks, which outlive their VMs.
 
 use super::metadata;
-use crate::bundle::Document;
+use crate::document::Document;
 use crate::names::Role;
 use crate::plan::{Plan, VmPlan};
 use crate::value::{AccessMode, Quantity};

@@ -1,6 +1,6 @@
 //! `kustomization.yaml` of a directory, and what kustomize has to know of VirtualMachines.
 
-use crate::bundle::Document;
+use crate::document::Document;
 use crate::yaml::Yaml;
 
 const KUSTOMIZATION: &str = "kustomization";

@@ -1,7 +1,7 @@
 //! NetworkPolicy: who may reach the databases.
 
 use super::{metadata, selector};
-use crate::bundle::Document;
+use crate::document::Document;
 use crate::names::POSTGRESQL_PORT;
 use crate::plan::Plan;
 use crate::value::Cidr;

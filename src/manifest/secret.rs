@@ -1,7 +1,7 @@
 //! Secrets: the passwords, and the user-data of each role.
 
 use super::metadata;
-use crate::bundle::Document;
+use crate::document::Document;
 use crate::guest;
 use crate::names::Role;
 use crate::plan::{CLIENT_KEY, Plan, REPLICATION_KEY};

@@ -1,7 +1,7 @@
 //! Services: the primary, the replicas, and a host name for each VM.
 
 use super::{metadata, selector};
-use crate::bundle::Document;
+use crate::document::Document;
 use crate::names::{POSTGRESQL_PORT, Role};
 use crate::plan::Plan;
 use crate::yaml::Yaml;

@@ -1,7 +1,7 @@
 //! VirtualMachine: one node of the lab.
 
 use super::{data_volume, labels, metadata, selector, strings};
-use crate::bundle::Document;
+use crate::document::Document;
 use crate::guest;
 use crate::names::{READINESS_PATH, READINESS_PORT, Role};
 use crate::plan::{Compute, CredentialsPlan, Plan, RootPlan, TolerationPlan, VmPlan};

@@ -2,7 +2,8 @@
 
 use super::lock::locked;
 use super::shown;
-use crate::bundle::{Bundle, Document, HEADER, KINDS, file_name};
+use crate::bundle::Bundle;
+use crate::document::{Document, HEADER, KINDS, file_name};
 use crate::diagnostic::{Problems, Report};
 use crate::manifest::kustomization;
 use crate::names::LABEL_INSTANCE;
