@@ -89,8 +89,8 @@ impl Bundle {
         self.documents().chain(kustomization.into_iter().flatten())
     }
 
-    fn manifest(&self, document: Document) -> Manifest<'_> {
-        Manifest { document, origin: &self.plan.origin }
+    fn manifest<'b>(&'b self, document: Document<'b>) -> Manifest<'b> {
+        Manifest::new(document, &self.plan.origin)
     }
 }
 

@@ -61,31 +61,31 @@ impl Names {
 
     /// The Service of the primary, and its host name for the replicas.
     pub fn primary_service(&self) -> String {
-        format!("{}-primary", self.lab)
+        [&self.lab, "-primary"].concat()
     }
 
     /// The Service of the replicas.
     pub fn replicas_service(&self) -> String {
-        format!("{}-replicas", self.lab)
+        [&self.lab, "-replicas"].concat()
     }
 
     /// The headless Service that gives each VM its host name.
     pub fn nodes_service(&self) -> String {
-        format!("{}-nodes", self.lab)
+        [&self.lab, "-nodes"].concat()
     }
 
     /// The Secret of the passwords.
     pub fn credentials(&self) -> String {
-        format!("{}-credentials", self.lab)
+        [&self.lab, "-credentials"].concat()
     }
 
     /// The Secret of the user-data of a role.
     pub fn cloudinit(&self, role: Role) -> String {
-        format!("{}-{}-cloudinit", self.lab, role.as_str())
+        [&self.lab, "-", role.as_str(), "-cloudinit"].concat()
     }
 
     /// A VM, which is also its host name.
     pub fn vm(&self, role: Role, index: u32) -> String {
-        format!("{}-{}-{index}", self.lab, role.as_str())
+        [&self.lab, "-", role.as_str(), "-", &index.to_string()].concat()
     }
 }

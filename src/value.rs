@@ -116,7 +116,7 @@ macro_rules! checked_text {
             }
         }
 
-        impl From<&$name> for $crate::yaml::Yaml {
+        impl From<&$name> for $crate::yaml::Yaml<'_> {
             fn from(value: &$name) -> Self {
                 value.0.clone().into()
             }
@@ -157,7 +157,7 @@ macro_rules! choice {
             }
         }
 
-        impl From<$name> for $crate::yaml::Yaml {
+        impl From<$name> for $crate::yaml::Yaml<'_> {
             fn from(value: $name) -> Self {
                 value.as_str().into()
             }

@@ -194,7 +194,7 @@ impl std::fmt::Display for Quantity {
     }
 }
 
-impl From<&Quantity> for crate::yaml::Yaml {
+impl From<&Quantity> for crate::yaml::Yaml<'_> {
     fn from(quantity: &Quantity) -> Self {
         quantity.canonical().into()
     }
