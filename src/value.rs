@@ -1,6 +1,7 @@
 //! The values a config is made of. Each is parsed once and carries its meaning from then on.
 
 mod hook;
+mod meaning;
 mod names;
 mod network;
 mod number;
@@ -9,13 +10,14 @@ mod setting;
 mod size;
 mod words;
 
+pub use meaning::Meaning;
 pub use names::{
     AnnotationKey, AnnotationValue, LabName, LabelKey, LabelValue, Namespace, ObjectName, PackageName,
     SecretKey, UserName,
 };
 pub use network::{Cidr, ImageReference, ProxyUrl, SshKey};
 pub use parameter::{ParameterName, ParameterValue};
-pub use setting::{MAJORS, Majors, Meaning, Setting, SettingFault};
+pub use setting::{MAJORS, Majors, Setting, SettingFault};
 pub use size::{PgSize, Quantity};
 pub use words::{
     AccessMode, AntiAffinity, InstancetypeKind, IoThreadsPolicy, IpFamilyPolicy, Os, Packages,
