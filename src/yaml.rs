@@ -70,20 +70,22 @@ impl From<String> for Key<'_> {
 #[macro_export]
 macro_rules! map {
     ($($key:expr => $value:expr),* $(,)?) => {
-        $crate::yaml::Yaml::entries([$((const { $crate::yaml::Key::constant($key) }, $crate::yaml::Yaml::from($value))),*])
+        $crate::yaml::Yaml::entries(::std::vec![$((const { $crate::yaml::Key::constant($key) }, $crate::yaml::Yaml::from($value))),*])
     };
 }
 
 /// A sequence without the items that are absent.
 #[macro_export]
 macro_rules! list {
-    ($($item:expr),* $(,)?) => { $crate::yaml::Yaml::items([$($crate::yaml::Yaml::from($item)),*]) };
+    ($($item:expr),* $(,)?) => { $crate::yaml::Yaml::items(::std::vec![$($crate::yaml::Yaml::from($item)),*]) };
 }
 
 impl<'a> Yaml<'a> {
     /// A mapping without its absent entries.
     pub fn entries(entries: impl IntoIterator<Item = (Key<'a>, Yaml<'a>)>) -> Self {
-        Self::Map(collect(entries, |(_, value)| !matches!(value, Self::Absent)))
+        let mut entries: Vec<_> = entries.into_iter().collect();
+        entries.retain(|(_, value)| !matches!(value, Self::Absent));
+        Self::Map(entries)
     }
 
     /// A mapping with further entries below its own.
@@ -95,7 +97,9 @@ impl<'a> Yaml<'a> {
 
     /// A sequence without its absent items.
     pub fn items(items: impl IntoIterator<Item = Yaml<'a>>) -> Self {
-        Self::List(collect(items, |item| !matches!(item, Self::Absent)))
+        let mut items: Vec<_> = items.into_iter().collect();
+        items.retain(|item| !matches!(item, Self::Absent));
+        Self::List(items)
     }
 
     /// Writes the value as the root of a document.
@@ -131,7 +135,9 @@ impl<'a> Yaml<'a> {
             Self::Absent => out.push_str(" null\n"),
             Self::Bool(value) => out.push_str(if *value { " true\n" } else { " false\n" }),
             Self::Int(value) => {
-                let _ = writeln!(out, " {value}");
+                out.push(' ');
+                out.push_str(&value.to_string());
+                out.push('\n');
             }
             Self::Text(text) => {
                 out.push(' ');
@@ -159,33 +165,29 @@ impl<'a> Yaml<'a> {
     }
 }
 
-/// Collects what is kept, with one allocation: a filtered iterator does not say how much it may give.
-fn collect<T>(items: impl IntoIterator<Item = T>, keep: impl Fn(&T) -> bool) -> Vec<T> {
-    let items = items.into_iter();
-    let mut kept = Vec::with_capacity(items.size_hint().1.unwrap_or(0));
-    kept.extend(items.filter(keep));
-    kept
-}
-
 /// `inline`: the first line continues the `- ` of a list.
 fn write_map(entries: &[(Key, Yaml)], indent: usize, mut inline: bool, out: &mut String) {
     for (key, value) in entries {
         if !std::mem::take(&mut inline) {
             push_indent(indent, out);
         }
-        let start = out.len();
         match key {
             Key::Constant(text) => out.push_str(text),
-            Key::Text(text) => write_line_scalar(text, out),
-        }
-        // readers look for the colon no further than 1024 characters; past that a key needs a mark of its own
-        if out.len() - start > 1000 {
-            out.insert_str(start, "? ");
-            out.push('\n');
-            push_indent(indent, out);
+            Key::Text(text) => write_key(text, indent, out),
         }
         out.push(':');
         value.write_value(indent + 2, out);
+    }
+}
+
+fn write_key(text: &str, indent: usize, out: &mut String) {
+    let start = out.len();
+    write_line_scalar(text, out);
+    // readers look for the colon no further than 1024 characters; past that a key needs a mark of its own
+    if out.len() - start > 1000 {
+        out.insert_str(start, "? ");
+        out.push('\n');
+        push_indent(indent, out);
     }
 }
 
