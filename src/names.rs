@@ -20,6 +20,14 @@ pub const POSTGRESQL_PORT: u32 = 5432;
 pub const READINESS_PORT: u32 = 8008;
 /// The guest answers the same to any path; this one says what is asked.
 pub const READINESS_PATH: &str = "/readiness";
+/// Key of the replication password in the secrets file and in our Secret.
+pub const REPLICATION_KEY: &str = "replication-password";
+/// Key of the client password in the secrets file and in our Secret.
+pub const CLIENT_KEY: &str = "client-password";
+/// The disk of the database, by which the guest knows it, too.
+pub const DATA_DISK: &str = "data";
+/// The disk of the WAL where that has one of its own.
+pub const WAL_DISK: &str = "wal";
 /// The longest name of an object that becomes a host name, a label value or a replication slot.
 pub const MAX_NAME: usize = 63;
 
@@ -40,6 +48,11 @@ impl Role {
             Self::Replica => "replica",
         }
     }
+}
+
+/// The DataVolume of a VM's disk.
+pub fn disk(vm: &str, disk: &str) -> String {
+    [vm, "-", disk].concat()
 }
 
 /// The names of a lab's objects.

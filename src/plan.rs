@@ -13,7 +13,7 @@ mod release;
 mod sizing;
 mod vm;
 
-pub use credentials::{CLIENT_KEY, CredentialsPlan, REPLICATION_KEY};
+pub use credentials::CredentialsPlan;
 pub use guest::{Family, GuestPlan, RootPlan};
 pub use metadata::AnnotationsPlan;
 pub use pgbench::PgbenchPlan;
@@ -86,27 +86,28 @@ impl Plan {
 
     fn of(config: &Config, source: &Source, problems: &mut Problems) -> Self {
         let mut notes = Vec::new();
-        let replica_count = config.replica_count.or(DEFAULT_REPLICA_COUNT);
-        let names = names::plan(config, problems);
+        let replica_count = config.replica_count.or(1);
+        let names = names::plan(config, replica_count, problems);
         let labels = metadata::labels(&config.labels, problems);
         let annotations = metadata::annotations(config, &labels, problems, &mut notes);
         let pgbench = pgbench::plan(config, problems, &mut notes);
-        let postgresql = postgresql::plan(config, pgbench.clients, problems, &mut notes);
+        let postgresql = postgresql::plan(config, replica_count, pgbench.clients, problems, &mut notes);
         let needs = Needs::new(config, &pgbench, &postgresql);
         let guest = guest::plan(config, problems, &mut notes);
         let credentials = credentials::plan(config, &names, problems);
-        // without replicas, what their section asks for may stay until there are some
-        let mut ignored = (Problems::default(), Vec::new());
-        let (replica_problems, replica_notes) =
-            if replica_count == 0 { (&mut ignored.0, &mut ignored.1) } else { (&mut *problems, &mut notes) };
-        let replica = vm::plan(&config.replica, config, &needs, replica_problems, replica_notes);
+        let replica = if replica_count > 0 {
+            vm::plan(&config.replica, &config.vm, &needs, problems, &mut notes)
+        } else {
+            // what their section asks for may stay until there are some
+            vm::plan(&config.replica, &config.vm, &needs, &mut Problems::default(), &mut Vec::new())
+        };
         Self {
             origin: source.origin(),
             namespace: config.namespace.get().map(ToString::to_string),
             labels,
             annotations,
             replica_count,
-            primary: vm::plan(&config.primary, config, &needs, problems, &mut notes),
+            primary: vm::plan(&config.primary, &config.vm, &needs, problems, &mut notes),
             replica,
             pgbench,
             postgresql,
@@ -116,12 +117,21 @@ impl Plan {
             kustomization: config.kustomization.or(false),
             credentials,
             names,
-            notes,
+            notes: once(notes),
         }
     }
 }
 
-const DEFAULT_REPLICA_COUNT: u32 = 1;
+/// What holds for both roles is noted for each; people read it once.
+fn once(notes: Vec<String>) -> Vec<String> {
+    let mut once = Vec::new();
+    for note in notes {
+        if !once.contains(&note) {
+            once.push(note);
+        }
+    }
+    once
+}
 
 impl<T: Clone + Default> Field<T> {
     /// The section, or one in which every key is absent.

@@ -2,7 +2,7 @@
 
 use super::metadata;
 use crate::document::Document;
-use crate::names::Role;
+use crate::names::{self, DATA_DISK, Role, WAL_DISK};
 use crate::plan::{Plan, VmPlan};
 use crate::value::Quantity;
 use crate::yaml::Yaml;
@@ -10,10 +10,10 @@ use crate::yaml::Yaml;
 /// The data disk of a VM, and its WAL disk where it has one.
 pub fn disks(plan: &Plan, role: Role, index: u32) -> impl Iterator<Item = Document<'_>> {
     let vm = plan.vm(role);
-    let data = ("data", &vm.data_disk);
-    let wal = vm.wal_disk.as_ref().map(|size| ("wal", size));
+    let data = (DATA_DISK, &vm.data_disk);
+    let wal = vm.wal_disk.as_ref().map(|size| (WAL_DISK, size));
     std::iter::once(data).chain(wal).map(move |(disk, size)| {
-        let name = format!("{}-{disk}", plan.names.vm(role, index));
+        let name = names::disk(&plan.names.vm(role, index), disk);
         blank(plan, vm, role, name, size)
     })
 }

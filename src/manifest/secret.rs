@@ -3,8 +3,8 @@
 use super::metadata;
 use crate::document::Document;
 use crate::guest;
-use crate::names::Role;
-use crate::plan::{CLIENT_KEY, Plan, REPLICATION_KEY};
+use crate::names::{CLIENT_KEY, REPLICATION_KEY, Role};
+use crate::plan::Plan;
 use crate::secrets::Passwords;
 use crate::yaml::Yaml;
 use base64::Engine as _;

@@ -3,7 +3,7 @@
 use super::{data_volume, labels, metadata, selector, strings};
 use crate::document::Document;
 use crate::guest;
-use crate::names::{READINESS_PATH, READINESS_PORT, Role};
+use crate::names::{DATA_DISK, READINESS_PATH, READINESS_PORT, Role, WAL_DISK, disk as disk_name};
 use crate::plan::{Compute, CredentialsPlan, Plan, RootPlan, TolerationPlan, VmPlan};
 use crate::value::AntiAffinity;
 use crate::yaml::Yaml;
@@ -102,8 +102,8 @@ fn domain<'p>(plan: &Plan, vm: &'p VmPlan, name: &str) -> Yaml<'p> {
                 disk("root"),
                 disk("cloudinit"),
                 credentials,
-                database_disk("data"),
-                vm.wal_disk.as_ref().map(|_| database_disk("wal")),
+                database_disk(DATA_DISK),
+                vm.wal_disk.as_ref().map(|_| database_disk(WAL_DISK)),
             ],
             "blockMultiQueue" => vm.block_multiqueue,
             "interfaces" => list![map! { "name" => "default", "masquerade" => map! {} }],
@@ -131,7 +131,7 @@ fn volumes<'p>(plan: &'p Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml<'p> 
         },
         RootPlan::Registry { .. } | RootPlan::DataSource { .. } => map! {
             "name" => "root",
-            "dataVolume" => map! { "name" => format!("{name}-root") },
+            "dataVolume" => map! { "name" => disk_name(name, "root") },
         },
     };
     let secret = || map! { "name" => plan.names.cloudinit(role) };
@@ -147,14 +147,14 @@ fn volumes<'p>(plan: &'p Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml<'p> 
         CredentialsPlan::ExistingSecret { name, .. } => Yaml::from(name.as_str()),
     };
     let database_disk = |disk: &'static str| {
-        map! { "name" => disk, "dataVolume" => map! { "name" => format!("{name}-{disk}") } }
+        map! { "name" => disk, "dataVolume" => map! { "name" => disk_name(name, disk) } }
     };
     list![
         root,
         cloudinit,
         map! { "name" => "credentials", "secret" => map! { "secretName" => credentials } },
-        database_disk("data"),
-        vm.wal_disk.as_ref().map(|_| database_disk("wal")),
+        database_disk(DATA_DISK),
+        vm.wal_disk.as_ref().map(|_| database_disk(WAL_DISK)),
     ]
 }
 
@@ -174,7 +174,7 @@ fn root_data_volume<'p>(plan: &'p Plan, vm: &'p VmPlan, role: Role, name: &str) 
     };
     Some(map! {
         "metadata" => map! {
-            "name" => format!("{name}-root"),
+            "name" => disk_name(name, "root"),
             "labels" => labels(plan, Some(role)),
             "annotations" => strings(&plan.annotations.root_disk),
         },

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::config::fields::Field;
 use crate::diagnostic::{Diagnostic, Problems};
-use crate::names::{Names, Role};
+use crate::names::{CLIENT_KEY, Names, REPLICATION_KEY, Role};
 use crate::value::SecretKey;
 
 /// Where the passwords come from.
@@ -21,11 +21,6 @@ pub enum CredentialsPlan {
         client_key: String,
     },
 }
-
-/// Key of the replication password in the secrets file and in our Secret.
-pub const REPLICATION_KEY: &str = "replication-password";
-/// Key of the client password in the secrets file and in our Secret.
-pub const CLIENT_KEY: &str = "client-password";
 
 impl CredentialsPlan {
     /// The keys of the two passwords in the Secret: replication, client.

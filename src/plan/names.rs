@@ -1,20 +1,19 @@
 //! The prefix of every name, and whether the longest still fits.
 
-use super::DEFAULT_REPLICA_COUNT;
 use crate::config::Config;
 use crate::diagnostic::Problems;
-use crate::names::{MAX_NAME, Names, Role};
+use crate::names::{DATA_DISK, MAX_NAME, Names, Role, disk};
 use crate::value::LabName;
 
 const DEFAULT_NAME: &str = "virtwork-database-replication";
 
-pub(super) fn plan(config: &Config, problems: &mut Problems) -> Names {
+pub(super) fn plan(config: &Config, replica_count: u32, problems: &mut Problems) -> Names {
     let lab = config.name.get().map_or(DEFAULT_NAME, LabName::as_str);
     let names = Names::new(lab);
-    let last = config.replica_count.or(DEFAULT_REPLICA_COUNT).saturating_sub(1);
+    let last = replica_count.saturating_sub(1);
     let longest = [
-        format!("{}-data", names.vm(Role::Primary, 0)),
-        format!("{}-data", names.vm(Role::Replica, last)),
+        disk(&names.vm(Role::Primary, 0), DATA_DISK),
+        disk(&names.vm(Role::Replica, last), DATA_DISK),
         names.replicas_service(),
     ]
     .into_iter()

@@ -3,13 +3,12 @@
 mod checks;
 mod parameters;
 
-use super::DEFAULT_REPLICA_COUNT;
 use super::sizing::SharedMemory;
 use crate::config::Config;
 use crate::config::fields::Involved;
 use crate::config::postgresql::Postgresql;
-use crate::diagnostic::{Diagnostic, Problems};
-use crate::value::{Meaning, PgSize};
+use crate::diagnostic::Problems;
+use crate::value::PgSize;
 use parameters::Settings;
 
 /// Settings of the servers.
@@ -47,31 +46,23 @@ pub(super) const LEAST_WAL_SENDERS: u32 = 64;
 
 pub(super) fn plan(
     config: &Config,
+    replicas: u32,
     clients: u32,
     problems: &mut Problems,
     notes: &mut Vec<String>,
 ) -> PostgresqlPlan {
     let section = config.postgresql.or_default();
-    let replicas = config.replica_count.or(DEFAULT_REPLICA_COUNT);
     // each clone takes two senders; a value that does not change with each replica leaves the others alone
     let max_wal_senders = (2 * replicas + 4).max(LEAST_WAL_SENDERS).next_power_of_two();
     let wal_keep_size = config.wal_keep_size.or(PgSize::mib(256));
     // in the same steps, for clones that start together: 32MB for each sender
     let default_cap = PgSize::mib(32 * u64::from(max_wal_senders)).max(wal_keep_size);
     let max_slot_wal_keep_size = section.max_slot_wal_keep_size.or(default_cap);
-    check_slot_cap(config, &section, max_slot_wal_keep_size, wal_keep_size, problems, notes);
+    check_slot_cap(config, replicas, &section, max_slot_wal_keep_size, wal_keep_size, problems, notes);
 
     let parameters = section.parameters.or_default().0;
     let settings = Settings::read(&parameters, config, problems);
-    checks::check_switches(&settings, problems, notes);
-    checks::check_archive(&settings, problems);
-    checks::note_needs(&settings, notes);
-    if let Some((value, Meaning::Word("minimal"))) = settings.get("wal_level") {
-        problems.push(
-            Diagnostic::new(value.span.clone(), "replicas cannot follow with `wal_level` minimal")
-                .help("write `logical`, or leave it out for `replica`"),
-        );
-    }
+    checks::check(&settings, problems, notes);
     let (max_connections, processes) = processes(&settings, clients, max_wal_senders, config, problems);
 
     let usual = SharedMemory::of(processes);
@@ -111,6 +102,7 @@ const CLONE_WAL_MIB: u64 = 32;
 
 fn check_slot_cap(
     config: &Config,
+    replicas: u32,
     section: &Postgresql,
     cap: PgSize,
     wal_keep_size: PgSize,
@@ -125,7 +117,6 @@ fn check_slot_cap(
             format!("raise it to at least `{wal_keep_size}`, or leave it out"),
         );
     }
-    let replicas = config.replica_count.or(DEFAULT_REPLICA_COUNT);
     let together = PgSize::mib(CLONE_WAL_MIB * u64::from(replicas));
     if given.is_present() && cap < together {
         notes.push(format!(

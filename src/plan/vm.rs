@@ -8,7 +8,6 @@ pub use compute::Compute;
 pub use scheduling::TolerationPlan;
 
 use super::needs::Needs;
-use crate::config::Config;
 use crate::config::fields::Field;
 use crate::config::vm::Vm;
 use crate::diagnostic::Problems;
@@ -53,16 +52,15 @@ pub struct VmPlan {
 
 pub(super) fn plan(
     own: &Field<Vm>,
-    config: &Config,
+    base: &Field<Vm>,
     needs: &Needs,
     problems: &mut Problems,
     notes: &mut Vec<String>,
 ) -> VmPlan {
-    let base = config.vm.or_default();
-    for section in [&config.vm, own] {
+    for section in [base, own] {
         compute::check_compute(section, problems);
     }
-    let vm = own.or_default().over(&base);
+    let vm = own.or_default().over(&base.or_default());
     compute::check_preference(&vm, needs, problems, notes);
     VmPlan {
         compute: compute::compute(&vm, needs, problems),
@@ -85,12 +83,5 @@ pub(super) fn plan(
         block_multiqueue: vm.block_multiqueue.get().copied(),
         network_multiqueue: vm.network_multiqueue.get().copied(),
         io_threads_policy: vm.io_threads_policy.get().copied(),
-    }
-}
-
-/// Adds a note that the other role may have added.
-fn note_once(notes: &mut Vec<String>, note: String) {
-    if !notes.contains(&note) {
-        notes.push(note);
     }
 }

@@ -34,7 +34,20 @@ const CONTRIB: &[&str] = &[
 /// Locales that every guest has.
 const LOCALES: &[&str] = &["C", "POSIX", "C.UTF-8", "C.utf8"];
 
-pub(super) fn check_switches(settings: &Settings, problems: &mut Problems, notes: &mut Vec<String>) {
+/// What no setting may do to a lab, and what people should know of those they chose.
+pub(super) fn check(settings: &Settings, problems: &mut Problems, notes: &mut Vec<String>) {
+    check_switches(settings, problems, notes);
+    check_archive(settings, problems);
+    note_needs(settings, notes);
+    if let Some((value, Meaning::Word("minimal"))) = settings.get("wal_level") {
+        problems.push(
+            Diagnostic::new(value.span.clone(), "replicas cannot follow with `wal_level` minimal")
+                .help("write `logical`, or leave it out for `replica`"),
+        );
+    }
+}
+
+fn check_switches(settings: &Settings, problems: &mut Problems, notes: &mut Vec<String>) {
     let mut refuse = |value: &Spanned<ParameterValue>, message: String, help: &str| {
         problems.push(Diagnostic::new(value.span.clone(), message).help(help));
     };
@@ -70,7 +83,7 @@ pub(super) fn check_switches(settings: &Settings, problems: &mut Problems, notes
     }
 }
 
-pub(super) fn check_archive(settings: &Settings, problems: &mut Problems) {
+fn check_archive(settings: &Settings, problems: &mut Problems) {
     // a shell runs blanks with success and archives nothing
     let command = settings.text("archive_command").filter(|value| !value.value.0.trim().is_empty());
     let library = settings.text("archive_library");
@@ -106,7 +119,7 @@ pub(super) fn check_archive(settings: &Settings, problems: &mut Problems) {
 }
 
 /// Notes what the guest must have for a setting: libraries that are preloaded, locales.
-pub(super) fn note_needs(settings: &Settings, notes: &mut Vec<String>) {
+fn note_needs(settings: &Settings, notes: &mut Vec<String>) {
     for (name, fate) in [
         ("shared_preload_libraries", "the server does not start"),
         ("session_preload_libraries", "nobody can connect"),

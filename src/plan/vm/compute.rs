@@ -1,6 +1,5 @@
 //! CPUs and memory: said by the config, or by an instancetype and a preference of the cluster.
 
-use super::note_once;
 use crate::config::fields::{Field, Spanned};
 use crate::config::vm::{Matcher, Vm};
 use crate::diagnostic::{Diagnostic, Problems};
@@ -83,7 +82,7 @@ pub(super) fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems, 
             );
         }
         if !preference.is_for_linux {
-            note_once(notes, format!("the preference `{name}` is for Windows, the guests are Linux"));
+            notes.push(format!("the preference `{name}` is for Windows, the guests are Linux"));
         }
     }
     let Some(instancetype) = instancetype else { return };

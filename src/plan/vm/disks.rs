@@ -1,6 +1,5 @@
 //! The database disks: their sizes and access modes.
 
-use super::note_once;
 use crate::config::fields::{Field, Involved, Spanned};
 use crate::config::vm::Vm;
 use crate::diagnostic::{Diagnostic, Problems};
@@ -92,10 +91,7 @@ pub(super) fn access_modes(
                 "keep one of the two",
             );
         }
-        note_once(
-            notes,
-            "`ReadWriteOncePod` needs CDI 1.58 or newer, and excludes live migration".to_owned(),
-        );
+        notes.push("`ReadWriteOncePod` needs CDI 1.58 or newer, and excludes live migration".to_owned());
     }
     modes.into_iter().map(|mode| mode.value).collect()
 }
