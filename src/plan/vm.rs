@@ -58,25 +58,20 @@ pub(super) fn plan(
     notes: &mut Vec<String>,
 ) -> VmPlan {
     for section in [base, own] {
-        compute::check_compute(section, problems);
+        compute::check_section(section, problems);
     }
     let vm = own.or_default().over(&base.or_default());
     compute::check_preference(&vm, needs, problems, notes);
     VmPlan {
-        compute: compute::compute(&vm, needs, problems),
-        preference: compute::matcher(&vm.preference, "preference", PreferenceKind::Cluster, problems),
+        compute: compute::plan(&vm, needs, problems),
+        preference: compute::preference(&vm, problems),
         data_disk: needs.data_disk(&vm, problems),
         wal_disk: needs.wal_disk(&vm, problems),
         storage_class: vm.storage_class.get().map(ToString::to_string),
         access_modes: disks::access_modes(&vm.access_modes, problems, notes),
         volume_mode: vm.volume_mode.get().copied(),
-        node_selector: scheduling::pairs(&vm.node_selector),
-        tolerations: vm
-            .tolerations
-            .or_default()
-            .iter()
-            .map(|t| scheduling::toleration(t, problems))
-            .collect(),
+        node_selector: scheduling::node_selector(&vm),
+        tolerations: scheduling::tolerations(&vm, problems),
         anti_affinity: vm.anti_affinity.or(AntiAffinity::Preferred),
         run_strategy: vm.run_strategy.or(RunStrategy::Always),
         dedicated_io_thread: vm.dedicated_io_thread.get().copied(),

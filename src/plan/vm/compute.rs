@@ -23,7 +23,7 @@ pub enum Compute {
 }
 
 /// One section must not ask for an instancetype and for explicit CPUs or memory: KubeVirt refuses both together.
-pub(super) fn check_compute(section: &Field<Vm>, problems: &mut Problems) {
+pub(super) fn check_section(section: &Field<Vm>, problems: &mut Problems) {
     let Some(Spanned { value: section, path, .. }) = section.spanned() else { return };
     let explicit = section.cpu_cores.is_present() || section.memory.is_present();
     if section.instancetype.is_present() && explicit {
@@ -109,7 +109,7 @@ pub(super) fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems, 
 
 const DEFAULT_CPU_CORES: u32 = 2;
 
-pub(super) fn compute(vm: &Vm, needs: &Needs, problems: &mut Problems) -> Compute {
+pub(super) fn plan(vm: &Vm, needs: &Needs, problems: &mut Problems) -> Compute {
     if let Some((kind, name)) = matcher(&vm.instancetype, "instancetype", InstancetypeKind::Cluster, problems)
     {
         return Compute::Instancetype(kind, name);
@@ -139,7 +139,11 @@ pub(super) fn compute(vm: &Vm, needs: &Needs, problems: &mut Problems) -> Comput
     Compute::Explicit { cpu_cores: vm.cpu_cores.or(DEFAULT_CPU_CORES), memory }
 }
 
-pub(super) fn matcher<Kind: Copy + FromText>(
+pub(super) fn preference(vm: &Vm, problems: &mut Problems) -> Option<(PreferenceKind, String)> {
+    matcher(&vm.preference, "preference", PreferenceKind::Cluster, problems)
+}
+
+fn matcher<Kind: Copy + FromText>(
     field: &Field<Matcher<Kind>>,
     key: &str,
     default_kind: Kind,

@@ -1,9 +1,9 @@
 //! On which nodes a VM may run.
 
-use crate::config::fields::{Entries, Field, Spanned};
-use crate::config::vm::Toleration;
+use crate::config::fields::Spanned;
+use crate::config::vm::{Toleration, Vm};
 use crate::diagnostic::{Diagnostic, Problems};
-use crate::value::{LabelKey, LabelValue, TaintEffect, TolerationOperator};
+use crate::value::{TaintEffect, TolerationOperator};
 
 /// A toleration with its keys checked against each other.
 #[derive(Debug)]
@@ -20,12 +20,17 @@ pub struct TolerationPlan {
     pub toleration_seconds: Option<u32>,
 }
 
-pub(super) fn pairs(field: &Field<Entries<LabelKey, LabelValue>>) -> Vec<(String, String)> {
-    field.or_default().0.iter().map(|(k, v)| (k.value.to_string(), v.value.to_string())).collect()
+pub(super) fn node_selector(vm: &Vm) -> Vec<(String, String)> {
+    let labels = vm.node_selector.or_default().0;
+    labels.into_iter().map(|(key, value)| (key.value.to_string(), value.value.to_string())).collect()
+}
+
+pub(super) fn tolerations(vm: &Vm, problems: &mut Problems) -> Vec<TolerationPlan> {
+    vm.tolerations.or_default().iter().map(|item| toleration(item, problems)).collect()
 }
 
 /// The API server's rules for tolerations (`ValidateTolerations`); it would refuse the pod, long after the VM.
-pub(super) fn toleration(item: &Spanned<Toleration>, problems: &mut Problems) -> TolerationPlan {
+fn toleration(item: &Spanned<Toleration>, problems: &mut Problems) -> TolerationPlan {
     let toleration = &item.value;
     let operator = toleration.operator.or(TolerationOperator::Equal);
     if operator == TolerationOperator::Exists
