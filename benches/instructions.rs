@@ -21,9 +21,9 @@ fn main() -> ExitCode {
         (
             format!("instructions of one replica's bundle of {} bytes", small.bytes),
             small.instructions,
-            450_000 + 20 * small.bytes,
+            450_000 + 10 * small.bytes,
         ),
-        (format!("instructions of each further replica's {each_bytes} bytes"), each, 80_000),
+        (format!("instructions of each further replica's {each_bytes} bytes"), each, 60_000),
         (format!("KiB of memory at the peak of {MOST} replicas"), peak_kib(MOST), 5 * 1024),
     ];
     let mut missed = false;

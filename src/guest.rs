@@ -58,7 +58,7 @@ pub fn user_data(plan: &Plan, role: Role) -> String {
 }
 
 /// What is done first at every boot, before the files are written. runcmd comes last, some seconds later.
-fn bootcmd(family: Family) -> Yaml {
+fn bootcmd(family: Family) -> Yaml<'static> {
     // an image with PostgreSQL starts a cluster of its own, which the set-up would have to wait for
     let stop_clusters: &[&'static str] = match family {
         Family::Debian => &[
@@ -77,7 +77,7 @@ fn bootcmd(family: Family) -> Yaml {
     Yaml::items(stop_clusters.iter().chain([&start]).map(|command| Yaml::from(*command)))
 }
 
-fn file(path: &'static str, permissions: &'static str, content: Yaml) -> Yaml {
+fn file(path: &'static str, permissions: &'static str, content: Yaml<'static>) -> Yaml<'static> {
     map! { "path" => path, "permissions" => permissions, "content" => content }
 }
 

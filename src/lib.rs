@@ -24,6 +24,7 @@ pub mod yaml;
 pub mod bundle;
 pub mod config;
 pub mod diagnostic;
+pub mod document;
 pub mod guest;
 pub mod manifest;
 pub mod names;

@@ -11,44 +11,50 @@ use crate::names::{
     COMPONENT, LABEL_COMPONENT, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME, LABEL_PART_OF, LABEL_ROLE, Role,
 };
 use crate::plan::Plan;
-use crate::yaml::Yaml;
+use crate::yaml::{Key, Yaml};
 
 /// `metadata` of an object with the annotations of its sort.
-fn metadata(plan: &Plan, name: &str, role: Option<Role>, annotations: &[(String, String)]) -> Yaml {
+fn metadata<'p>(
+    plan: &'p Plan,
+    name: &str,
+    role: Option<Role>,
+    annotations: &'p [(String, String)],
+) -> Yaml<'p> {
     map! {
         "name" => name.to_owned(),
-        "namespace" => plan.namespace.clone(),
+        "namespace" => plan.namespace.as_deref(),
         "labels" => labels(plan, role),
         "annotations" => strings(annotations),
     }
 }
 
 /// The labels of every object, of the VMs' pods and of their disks.
-fn labels(plan: &Plan, role: Option<Role>) -> Yaml {
-    let ours: [(&'static str, Yaml); 6] = [
-        (LABEL_NAME, "postgresql".into()),
-        (LABEL_INSTANCE, plan.names.lab().to_owned().into()),
-        (LABEL_COMPONENT, COMPONENT.into()),
-        (LABEL_PART_OF, "virtwork".into()),
-        (LABEL_MANAGED_BY, "virtwork-gen".into()),
-        (LABEL_ROLE, role.map(Role::as_str).into()),
-    ];
-    let ours = ours.into_iter().map(|(key, value)| (key.into(), value));
-    let theirs = plan.labels.iter().map(|(key, value)| (key.clone().into(), value.clone().into()));
-    Yaml::entries(ours.chain(theirs))
+fn labels(plan: &Plan, role: Option<Role>) -> Yaml<'_> {
+    let ours = map! {
+        LABEL_NAME => "postgresql",
+        LABEL_INSTANCE => plan.names.lab(),
+        LABEL_COMPONENT => COMPONENT,
+        LABEL_PART_OF => "virtwork",
+        LABEL_MANAGED_BY => "virtwork-gen",
+        LABEL_ROLE => role.map(Role::as_str),
+    };
+    ours.with(entries(&plan.labels))
 }
 
 /// What selects the VMs of the lab, or those of a role, and nothing of another lab in the namespace.
-fn selector(plan: &Plan, role: Option<Role>) -> Yaml {
+fn selector(plan: &Plan, role: Option<Role>) -> Yaml<'_> {
     map! {
-        LABEL_INSTANCE => plan.names.lab().to_owned(),
+        LABEL_INSTANCE => plan.names.lab(),
         LABEL_COMPONENT => COMPONENT,
         LABEL_ROLE => role.map(Role::as_str),
     }
 }
 
 /// A mapping of strings, where there are any.
-fn strings(pairs: &[(String, String)]) -> Option<Yaml> {
-    let entries = pairs.iter().map(|(key, value)| (key.clone().into(), value.clone().into()));
-    (!pairs.is_empty()).then(|| Yaml::entries(entries))
+fn strings(pairs: &[(String, String)]) -> Option<Yaml<'_>> {
+    (!pairs.is_empty()).then(|| Yaml::entries(entries(pairs)))
+}
+
+fn entries(pairs: &[(String, String)]) -> impl Iterator<Item = (Key<'_>, Yaml<'_>)> {
+    pairs.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into()))
 }

@@ -20,6 +20,14 @@ pub const POSTGRESQL_PORT: u32 = 5432;
 pub const READINESS_PORT: u32 = 8008;
 /// The guest answers the same to any path; this one says what is asked.
 pub const READINESS_PATH: &str = "/readiness";
+/// Key of the replication password in the secrets file and in our Secret.
+pub const REPLICATION_KEY: &str = "replication-password";
+/// Key of the client password in the secrets file and in our Secret.
+pub const CLIENT_KEY: &str = "client-password";
+/// The disk of the database, by which the guest knows it, too.
+pub const DATA_DISK: &str = "data";
+/// The disk of the WAL where that has one of its own.
+pub const WAL_DISK: &str = "wal";
 /// The longest name of an object that becomes a host name, a label value or a replication slot.
 pub const MAX_NAME: usize = 63;
 
@@ -42,6 +50,11 @@ impl Role {
     }
 }
 
+/// The DataVolume of a VM's disk.
+pub fn disk(vm: &str, disk: &str) -> String {
+    [vm, "-", disk].concat()
+}
+
 /// The names of a lab's objects.
 #[derive(Debug, Clone)]
 pub struct Names {
@@ -61,31 +74,31 @@ impl Names {
 
     /// The Service of the primary, and its host name for the replicas.
     pub fn primary_service(&self) -> String {
-        format!("{}-primary", self.lab)
+        [&self.lab, "-primary"].concat()
     }
 
     /// The Service of the replicas.
     pub fn replicas_service(&self) -> String {
-        format!("{}-replicas", self.lab)
+        [&self.lab, "-replicas"].concat()
     }
 
     /// The headless Service that gives each VM its host name.
     pub fn nodes_service(&self) -> String {
-        format!("{}-nodes", self.lab)
+        [&self.lab, "-nodes"].concat()
     }
 
     /// The Secret of the passwords.
     pub fn credentials(&self) -> String {
-        format!("{}-credentials", self.lab)
+        [&self.lab, "-credentials"].concat()
     }
 
     /// The Secret of the user-data of a role.
     pub fn cloudinit(&self, role: Role) -> String {
-        format!("{}-{}-cloudinit", self.lab, role.as_str())
+        [&self.lab, "-", role.as_str(), "-cloudinit"].concat()
     }
 
     /// A VM, which is also its host name.
     pub fn vm(&self, role: Role, index: u32) -> String {
-        format!("{}-{}-{index}", self.lab, role.as_str())
+        [&self.lab, "-", role.as_str(), "-", &index.to_string()].concat()
     }
 }

@@ -3,8 +3,8 @@
 use crate::config::fields::{Field, Fields, Value, listed};
 use crate::config::keys::Shape;
 use crate::diagnostic::{Diagnostic, Problems, Report};
+use crate::names::{CLIENT_KEY, REPLICATION_KEY};
 use crate::node::{self, Node, NodeValue};
-use crate::plan::{CLIENT_KEY, REPLICATION_KEY};
 use crate::source::Source;
 use crate::yaml::Yaml;
 use std::fmt;

@@ -1,6 +1,8 @@
 //! The values a config is made of. Each is parsed once and carries its meaning from then on.
 
 mod hook;
+mod managed;
+mod meaning;
 mod names;
 mod network;
 mod number;
@@ -9,13 +11,15 @@ mod setting;
 mod size;
 mod words;
 
+pub use managed::managed;
+pub use meaning::Meaning;
 pub use names::{
     AnnotationKey, AnnotationValue, LabName, LabelKey, LabelValue, Namespace, ObjectName, PackageName,
     SecretKey, UserName,
 };
 pub use network::{Cidr, ImageReference, ProxyUrl, SshKey};
 pub use parameter::{ParameterName, ParameterValue};
-pub use setting::{MAJORS, Majors, Meaning, Setting, SettingFault};
+pub use setting::{MAJORS, Majors, Setting, SettingFault};
 pub use size::{PgSize, Quantity};
 pub use words::{
     AccessMode, AntiAffinity, InstancetypeKind, IoThreadsPolicy, IpFamilyPolicy, Os, Packages,
@@ -116,7 +120,7 @@ macro_rules! checked_text {
             }
         }
 
-        impl From<&$name> for $crate::yaml::Yaml {
+        impl From<&$name> for $crate::yaml::Yaml<'_> {
             fn from(value: &$name) -> Self {
                 value.0.clone().into()
             }
@@ -159,7 +163,7 @@ macro_rules! choice {
             }
         }
 
-        impl From<$name> for $crate::yaml::Yaml {
+        impl From<$name> for $crate::yaml::Yaml<'_> {
             fn from(value: $name) -> Self {
                 value.as_str().into()
             }

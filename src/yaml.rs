@@ -4,12 +4,13 @@
 //! lines is a `|` block; everything else is double-quoted. serde_yaml leaves `yes`, `12:34` and dates bare and
 //! turns a script with one trailing blank into a single escaped line, which is why it does not write for us.
 
+use memchr::memchr_iter;
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// A YAML value. Mappings keep the order they are written in.
+/// A YAML value, which borrows what its maker has already. Mappings keep the order they are written in.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Yaml {
+pub enum Yaml<'a> {
     /// Nothing: [`map!`](crate::map) and [`list!`](crate::list) leave it out.
     Absent,
     /// `true` or `false`.
@@ -17,40 +18,88 @@ pub enum Yaml {
     /// A whole number.
     Int(i64),
     /// A string.
-    Text(Cow<'static, str>),
+    Text(Cow<'a, str>),
     /// A script of ours, which is known to fit a `|` block.
     Script(&'static str),
     /// A document inside this one, as [`Yaml::write_nested`] wrote it for the place where it stands.
-    Nested(String),
+    Nested(&'a str),
     /// A sequence.
-    List(Vec<Yaml>),
+    List(Vec<Yaml<'a>>),
     /// A mapping.
-    Map(Vec<(Cow<'static, str>, Yaml)>),
+    Map(Vec<(Key<'a>, Yaml<'a>)>),
+}
+
+/// The key of an entry.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Key<'a> {
+    /// One of ours, which was found fit to stand bare when the program was compiled.
+    Constant(&'static str),
+    /// Any other.
+    Text(Cow<'a, str>),
+}
+
+impl Key<'_> {
+    /// A key that every reader takes for a string when it stands bare; any other does not compile in [`map!`](crate::map).
+    pub const fn constant(text: &'static str) -> Self {
+        let bytes = text.as_bytes();
+        assert!(!is_reserved_word(text));
+        assert!(bytes[0].is_ascii_alphabetic());
+        let mut at = 0;
+        while at < bytes.len() {
+            assert!(PLAIN[bytes[at] as usize]);
+            at += 1;
+        }
+        Self::Constant(text)
+    }
+}
+
+impl<'a> From<&'a str> for Key<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Key<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
 }
 
 /// A mapping in the order of its entries, without those that are absent: `map! { "a" => 1, "b" => None::<i64> }`.
+/// Its keys are constants.
 #[macro_export]
 macro_rules! map {
     ($($key:expr => $value:expr),* $(,)?) => {
-        $crate::yaml::Yaml::entries([$((::std::borrow::Cow::from($key), $crate::yaml::Yaml::from($value))),*])
+        $crate::yaml::Yaml::entries(::std::vec![$((const { $crate::yaml::Key::constant($key) }, $crate::yaml::Yaml::from($value))),*])
     };
 }
 
 /// A sequence without the items that are absent.
 #[macro_export]
 macro_rules! list {
-    ($($item:expr),* $(,)?) => { $crate::yaml::Yaml::items([$($crate::yaml::Yaml::from($item)),*]) };
+    ($($item:expr),* $(,)?) => { $crate::yaml::Yaml::items(::std::vec![$($crate::yaml::Yaml::from($item)),*]) };
 }
 
-impl Yaml {
+impl<'a> Yaml<'a> {
     /// A mapping without its absent entries.
-    pub fn entries(entries: impl IntoIterator<Item = (Cow<'static, str>, Yaml)>) -> Self {
-        Self::Map(collect(entries, |(_, value)| !matches!(value, Self::Absent)))
+    pub fn entries(entries: impl IntoIterator<Item = (Key<'a>, Yaml<'a>)>) -> Self {
+        let mut entries: Vec<_> = entries.into_iter().collect();
+        entries.retain(|(_, value)| !matches!(value, Self::Absent));
+        Self::Map(entries)
+    }
+
+    /// A mapping with further entries below its own.
+    pub fn with(self, further: impl IntoIterator<Item = (Key<'a>, Yaml<'a>)>) -> Self {
+        let Self::Map(mut entries) = self else { return Self::entries(further) };
+        entries.extend(further);
+        Self::Map(entries)
     }
 
     /// A sequence without its absent items.
-    pub fn items(items: impl IntoIterator<Item = Yaml>) -> Self {
-        Self::List(collect(items, |item| !matches!(item, Self::Absent)))
+    pub fn items(items: impl IntoIterator<Item = Yaml<'a>>) -> Self {
+        let mut items: Vec<_> = items.into_iter().collect();
+        items.retain(|item| !matches!(item, Self::Absent));
+        Self::List(items)
     }
 
     /// Writes the value as the root of a document.
@@ -86,7 +135,9 @@ impl Yaml {
             Self::Absent => out.push_str(" null\n"),
             Self::Bool(value) => out.push_str(if *value { " true\n" } else { " false\n" }),
             Self::Int(value) => {
-                let _ = writeln!(out, " {value}");
+                out.push(' ');
+                out.push_str(&value.to_string());
+                out.push('\n');
             }
             Self::Text(text) => {
                 out.push(' ');
@@ -114,30 +165,29 @@ impl Yaml {
     }
 }
 
-/// Collects what is kept, with one allocation: a filtered iterator does not say how much it may give.
-fn collect<T>(items: impl IntoIterator<Item = T>, keep: impl Fn(&T) -> bool) -> Vec<T> {
-    let items = items.into_iter();
-    let mut kept = Vec::with_capacity(items.size_hint().1.unwrap_or(0));
-    kept.extend(items.filter(keep));
-    kept
-}
-
 /// `inline`: the first line continues the `- ` of a list.
-fn write_map(entries: &[(Cow<'static, str>, Yaml)], indent: usize, mut inline: bool, out: &mut String) {
+fn write_map(entries: &[(Key, Yaml)], indent: usize, mut inline: bool, out: &mut String) {
     for (key, value) in entries {
         if !std::mem::take(&mut inline) {
             push_indent(indent, out);
         }
-        let start = out.len();
-        write_line_scalar(key, out);
-        // readers look for the colon no further than 1024 characters; past that a key needs a mark of its own
-        if out.len() - start > 1000 {
-            out.insert_str(start, "? ");
-            out.push('\n');
-            push_indent(indent, out);
+        match key {
+            Key::Constant(text) => out.push_str(text),
+            Key::Text(text) => write_key(text, indent, out),
         }
         out.push(':');
         value.write_value(indent + 2, out);
+    }
+}
+
+fn write_key(text: &str, indent: usize, out: &mut String) {
+    let start = out.len();
+    write_line_scalar(text, out);
+    // readers look for the colon no further than 1024 characters; past that a key needs a mark of its own
+    if out.len() - start > 1000 {
+        out.insert_str(start, "? ");
+        out.push('\n');
+        push_indent(indent, out);
     }
 }
 
@@ -206,18 +256,14 @@ pub(crate) fn fits_block(text: &str) -> bool {
 /// Writes a `|` block of a text that [fits one](fits_block).
 fn write_lines(text: &str, indent: usize, out: &mut String) {
     out.push_str(if text.ends_with('\n') { "|\n" } else { "|-\n" });
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.bytes().position(|byte| byte == b'\n').map_or(rest.len(), |at| at + 1);
-        let (line, below) = rest.split_at(end);
-        if line != "\n" {
+    let mut start = 0;
+    for end in memchr_iter(b'\n', text.as_bytes()).chain((!text.ends_with('\n')).then_some(text.len())) {
+        if end > start {
             push_indent(indent, out);
+            out.push_str(&text[start..end]);
         }
-        out.push_str(line);
-        rest = below;
-    }
-    if !text.ends_with('\n') {
         out.push('\n');
+        start = end + 1;
     }
 }
 
@@ -258,7 +304,7 @@ fn is_bare(text: &str) -> bool {
 }
 
 /// Bytes that mean nothing anywhere inside a bare string.
-static PLAIN: [bool; 256] = {
+const PLAIN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 128 {
@@ -275,11 +321,19 @@ fn is_binary_quantity(bytes: &[u8]) -> bool {
 }
 
 /// Words that YAML 1.1 or 1.2 readers take for a boolean or for nothing.
-fn is_reserved_word(text: &str) -> bool {
+const fn is_reserved_word(text: &str) -> bool {
     const WORDS: [&str; 9] = ["true", "false", "yes", "no", "on", "off", "y", "n", "null"];
-    text.len() <= 5
-        && text.starts_with(['t', 'f', 'y', 'n', 'o', 'T', 'F', 'Y', 'N', 'O'])
-        && WORDS.iter().any(|word| word.eq_ignore_ascii_case(text))
+    let [b't' | b'f' | b'y' | b'n' | b'o' | b'T' | b'F' | b'Y' | b'N' | b'O', ..] = text.as_bytes() else {
+        return false;
+    };
+    let mut at = 0;
+    while text.len() <= 5 && at < WORDS.len() {
+        if WORDS[at].eq_ignore_ascii_case(text) {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 /// Characters that one reader or another refuses or changes outside an escape: controls, the other line breaks
@@ -321,49 +375,49 @@ fn write_quoted(text: &str, out: &mut String) {
     out.push('"');
 }
 
-impl From<&'static str> for Yaml {
-    fn from(text: &'static str) -> Self {
+impl<'a> From<&'a str> for Yaml<'a> {
+    fn from(text: &'a str) -> Self {
         Self::Text(Cow::Borrowed(text))
     }
 }
 
-impl From<String> for Yaml {
+impl From<String> for Yaml<'_> {
     fn from(text: String) -> Self {
         Self::Text(Cow::Owned(text))
     }
 }
 
-impl From<bool> for Yaml {
+impl From<bool> for Yaml<'_> {
     fn from(value: bool) -> Self {
         Self::Bool(value)
     }
 }
 
-impl From<u32> for Yaml {
+impl From<u32> for Yaml<'_> {
     fn from(value: u32) -> Self {
         Self::Int(i64::from(value))
     }
 }
 
-impl From<i32> for Yaml {
+impl From<i32> for Yaml<'_> {
     fn from(value: i32) -> Self {
         Self::Int(i64::from(value))
     }
 }
 
-impl From<i64> for Yaml {
+impl From<i64> for Yaml<'_> {
     fn from(value: i64) -> Self {
         Self::Int(value)
     }
 }
 
-impl<T: Into<Yaml>> From<Option<T>> for Yaml {
+impl<'a, T: Into<Yaml<'a>>> From<Option<T>> for Yaml<'a> {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Absent, Into::into)
     }
 }
 
-impl<T: Into<Yaml>> From<Vec<T>> for Yaml {
+impl<'a, T: Into<Yaml<'a>>> From<Vec<T>> for Yaml<'a> {
     fn from(items: Vec<T>) -> Self {
         Self::items(items.into_iter().map(Into::into))
     }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use virtwork_gen::bundle::Manifest;
 use virtwork_gen::config::keys::{Change, Fallback, Key, Row, Shape, keys, rows};
+use virtwork_gen::document::Manifest;
 use virtwork_gen::plan::CredentialsPlan;
 use virtwork_gen::{Bundle, Passwords, Plan, Report, Source};
 

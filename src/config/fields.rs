@@ -3,7 +3,7 @@
 use super::keys::{self, Shape, Whole};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::node::{Key, Node, NodeValue, missing_blank_after, no_blank_after_colon};
-use crate::plan::managed;
+use crate::value::managed;
 
 /// Something a user can write as the value of a key.
 pub trait Value: Sized {

@@ -1,24 +1,24 @@
 //! DataVolumes: the database disks, which outlive their VMs.
 
 use super::metadata;
-use crate::bundle::Document;
-use crate::names::Role;
+use crate::document::Document;
+use crate::names::{self, DATA_DISK, Role, WAL_DISK};
 use crate::plan::{Plan, VmPlan};
-use crate::value::{AccessMode, Quantity};
+use crate::value::Quantity;
 use crate::yaml::Yaml;
 
 /// The data disk of a VM, and its WAL disk where it has one.
-pub fn disks(plan: &Plan, role: Role, index: u32) -> impl Iterator<Item = Document> + use<'_> {
+pub fn disks(plan: &Plan, role: Role, index: u32) -> impl Iterator<Item = Document<'_>> {
     let vm = plan.vm(role);
-    let data = ("data", &vm.data_disk);
-    let wal = vm.wal_disk.as_ref().map(|size| ("wal", size));
+    let data = (DATA_DISK, &vm.data_disk);
+    let wal = vm.wal_disk.as_ref().map(|size| (WAL_DISK, size));
     std::iter::once(data).chain(wal).map(move |(disk, size)| {
-        let name = format!("{}-{disk}", plan.names.vm(role, index));
+        let name = names::disk(&plan.names.vm(role, index), disk);
         blank(plan, vm, role, name, size)
     })
 }
 
-fn blank(plan: &Plan, vm: &VmPlan, role: Role, name: String, size: &Quantity) -> Document {
+fn blank<'p>(plan: &'p Plan, vm: &'p VmPlan, role: Role, name: String, size: &Quantity) -> Document<'p> {
     let tree = map! {
         "apiVersion" => "cdi.kubevirt.io/v1beta1",
         "kind" => "DataVolume",
@@ -32,12 +32,12 @@ fn blank(plan: &Plan, vm: &VmPlan, role: Role, name: String, size: &Quantity) ->
 }
 
 /// `storage` of a DataVolume; what the config leaves open is the storage profile's choice.
-pub(super) fn storage(vm: &VmPlan, size: &Quantity) -> Yaml {
-    let modes: Vec<&str> = vm.access_modes.iter().map(|mode: &AccessMode| mode.as_str()).collect();
+pub(super) fn storage<'p>(vm: &'p VmPlan, size: &Quantity) -> Yaml<'p> {
+    let modes = &vm.access_modes;
     map! {
         "resources" => map! { "requests" => map! { "storage" => size } },
-        "storageClassName" => vm.storage_class.clone(),
-        "accessModes" => (!modes.is_empty()).then(|| Yaml::items(modes.into_iter().map(Yaml::from))),
+        "storageClassName" => vm.storage_class.as_deref(),
+        "accessModes" => (!modes.is_empty()).then(|| Yaml::items(modes.iter().map(|mode| (*mode).into()))),
         "volumeMode" => vm.volume_mode,
     }
 }

@@ -1,6 +1,6 @@
 //! `kustomization.yaml` of a directory, and what kustomize has to know of VirtualMachines.
 
-use crate::bundle::Document;
+use crate::document::Document;
 use crate::yaml::Yaml;
 
 const KUSTOMIZATION: &str = "kustomization";
@@ -12,7 +12,7 @@ pub fn is_name(stem: &str) -> bool {
 }
 
 /// The list of the directory's files, and the configuration that goes with it.
-pub fn files(resources: Vec<String>) -> [Document; 2] {
+pub fn files(resources: Vec<String>) -> [Document<'static>; 2] {
     let kustomization = map! {
         "apiVersion" => "kustomize.config.k8s.io/v1beta1",
         "kind" => "Kustomization",
@@ -27,7 +27,7 @@ pub fn files(resources: Vec<String>) -> [Document; 2] {
 /// may come from a `secretGenerator`, whose names end with a hash, and labels that go into the Services' selectors reach
 /// the pods, too. No other name is mapped on purpose: with `namePrefix` VMs would start that look for each other by the
 /// names in their user-data, which kustomize cannot change.
-fn configuration() -> Yaml {
+fn configuration() -> Yaml<'static> {
     let template_labels = || {
         list![map! {
             "kind" => "VirtualMachine",

@@ -1,7 +1,7 @@
 //! NetworkPolicy: who may reach the databases.
 
 use super::{metadata, selector};
-use crate::bundle::Document;
+use crate::document::Document;
 use crate::names::POSTGRESQL_PORT;
 use crate::plan::Plan;
 use crate::value::Cidr;
@@ -9,7 +9,7 @@ use crate::yaml::Yaml;
 
 /// PostgreSQL from the namespace's pods and the given addresses; SSH from anywhere, because `virtctl ssh` comes from
 /// KubeVirt's own namespace. The readiness probe needs no rule: what comes from the pod's own node is always let in.
-pub fn database(plan: &Plan, allowed_clients: &[Cidr]) -> Document {
+pub fn database<'p>(plan: &'p Plan, allowed_clients: &[Cidr]) -> Document<'p> {
     let name = plan.names.lab().to_owned();
     let pods = map! { "podSelector" => map! {} };
     let blocks = allowed_clients.iter().map(|cidr| map! { "ipBlock" => map! { "cidr" => cidr } });
@@ -34,6 +34,6 @@ pub fn database(plan: &Plan, allowed_clients: &[Cidr]) -> Document {
 
 /// The protocol is the default, but written: the list is replaced as a whole, so without it a client-side apply finds a
 /// difference for ever, and a later server-side apply a conflict.
-fn port(port: u32) -> Yaml {
+fn port(port: u32) -> Yaml<'static> {
     list![map! { "protocol" => "TCP", "port" => port }]
 }

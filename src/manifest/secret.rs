@@ -1,17 +1,17 @@
 //! Secrets: the passwords, and the user-data of each role.
 
 use super::metadata;
-use crate::bundle::Document;
+use crate::document::Document;
 use crate::guest;
-use crate::names::Role;
-use crate::plan::{CLIENT_KEY, Plan, REPLICATION_KEY};
+use crate::names::{CLIENT_KEY, REPLICATION_KEY, Role};
+use crate::plan::Plan;
 use crate::secrets::Passwords;
 use crate::yaml::Yaml;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// The two passwords, attached to every VM as a disk.
-pub fn credentials(plan: &Plan, passwords: &Passwords) -> Document {
+pub fn credentials<'p>(plan: &'p Plan, passwords: &Passwords) -> Document<'p> {
     let name = plan.names.credentials();
     let tree = map! {
         "apiVersion" => "v1",
@@ -27,14 +27,14 @@ pub fn credentials(plan: &Plan, passwords: &Passwords) -> Document {
 
 /// The user-data of a role, and the network data where the guest's family needs it. Inline user-data ends at 2048
 /// bytes; a Secret at 1 MiB.
-pub fn cloudinit(plan: &Plan, role: Role, user_data: &str) -> Document {
+pub fn cloudinit<'p>(plan: &'p Plan, role: Role, user_data: &'p str) -> Document<'p> {
     let name = plan.names.cloudinit(role);
     let tree = map! {
         "apiVersion" => "v1",
         "kind" => "Secret",
         "metadata" => metadata(plan, &name, None, &plan.annotations.object),
         "stringData" => map! {
-            "userdata" => Yaml::Nested(user_data.to_owned()),
+            "userdata" => Yaml::Nested(user_data),
             "networkdata" => guest::network_data(plan),
         },
     };

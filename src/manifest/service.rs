@@ -1,20 +1,20 @@
 //! Services: the primary, the replicas, and a host name for each VM.
 
 use super::{metadata, selector};
-use crate::bundle::Document;
+use crate::document::Document;
 use crate::names::{POSTGRESQL_PORT, Role};
 use crate::plan::Plan;
 use crate::yaml::Yaml;
 
 /// The Services of a lab.
-pub fn all(plan: &Plan) -> impl Iterator<Item = Document> {
+pub fn all(plan: &Plan) -> impl Iterator<Item = Document<'_>> {
     let replicas = (plan.replica_count > 0).then(|| database(plan, Role::Replica));
     std::iter::once(database(plan, Role::Primary)).chain(replicas).chain(std::iter::once(nodes(plan)))
 }
 
 /// Port 5432 of the ready VMs of a role. It selects by the role a VM was created with and cannot follow a failover
 /// inside the guests.
-fn database(plan: &Plan, role: Role) -> Document {
+fn database(plan: &Plan, role: Role) -> Document<'_> {
     let name = match role {
         Role::Primary => plan.names.primary_service(),
         Role::Replica => plan.names.replicas_service(),
@@ -33,7 +33,7 @@ fn database(plan: &Plan, role: Role) -> Document {
 }
 
 /// The VMs' subdomain: a host name for each, ready or not, because a replica must find a primary that still starts.
-fn nodes(plan: &Plan) -> Document {
+fn nodes(plan: &Plan) -> Document<'_> {
     let name = plan.names.nodes_service();
     let tree = map! {
         "apiVersion" => "v1",
@@ -50,6 +50,6 @@ fn nodes(plan: &Plan) -> Document {
     Document::new("Service", name, tree)
 }
 
-fn ports() -> Yaml {
+fn ports() -> Yaml<'static> {
     list![map! { "name" => "postgresql", "port" => POSTGRESQL_PORT }]
 }

@@ -1,9 +1,9 @@
 //! VirtualMachine: one node of the lab.
 
 use super::{data_volume, labels, metadata, selector, strings};
-use crate::bundle::Document;
+use crate::document::Document;
 use crate::guest;
-use crate::names::{READINESS_PATH, READINESS_PORT, Role};
+use crate::names::{DATA_DISK, READINESS_PATH, READINESS_PORT, Role, WAL_DISK, disk as disk_name};
 use crate::plan::{Compute, CredentialsPlan, Plan, RootPlan, TolerationPlan, VmPlan};
 use crate::value::AntiAffinity;
 use crate::yaml::Yaml;
@@ -16,15 +16,15 @@ const FIRMWARE_NAMESPACE: Uuid = Uuid::from_u128(0x7c1e_5a3d_2f84_4b0e_9a56_d1c8
 const TERMINATION_GRACE_PERIOD_SECONDS: u32 = 300;
 
 /// The VM of the given role and number.
-pub fn vm(plan: &Plan, role: Role, index: u32) -> Document {
+pub fn vm(plan: &Plan, role: Role, index: u32) -> Document<'_> {
     let name = plan.names.vm(role, index);
     let vm = plan.vm(role);
     let instancetype = match &vm.compute {
-        Compute::Instancetype(kind, name) => Some(map! { "kind" => *kind, "name" => name.clone() }),
+        Compute::Instancetype(kind, name) => Some(map! { "kind" => *kind, "name" => name.as_str() }),
         Compute::Explicit { .. } => None,
     };
     let preference =
-        vm.preference.as_ref().map(|(kind, name)| map! { "kind" => *kind, "name" => name.clone() });
+        vm.preference.as_ref().map(|(kind, name)| map! { "kind" => *kind, "name" => name.as_str() });
     let tree = map! {
         "apiVersion" => "kubevirt.io/v1",
         "kind" => "VirtualMachine",
@@ -68,7 +68,7 @@ pub fn vm(plan: &Plan, role: Role, index: u32) -> Document {
     Document::new("VirtualMachine", name, tree)
 }
 
-fn domain(plan: &Plan, vm: &VmPlan, name: &str) -> Yaml {
+fn domain<'p>(plan: &Plan, vm: &'p VmPlan, name: &str) -> Yaml<'p> {
     let (cpu, memory) = match &vm.compute {
         // CPUs are hot-plugged as sockets
         Compute::Explicit { cpu_cores, memory } => (
@@ -102,8 +102,8 @@ fn domain(plan: &Plan, vm: &VmPlan, name: &str) -> Yaml {
                 disk("root"),
                 disk("cloudinit"),
                 credentials,
-                database_disk("data"),
-                vm.wal_disk.as_ref().map(|_| database_disk("wal")),
+                database_disk(DATA_DISK),
+                vm.wal_disk.as_ref().map(|_| database_disk(WAL_DISK)),
             ],
             "blockMultiQueue" => vm.block_multiqueue,
             "interfaces" => list![map! { "name" => "default", "masquerade" => map! {} }],
@@ -123,15 +123,15 @@ fn firmware_uuid(plan: &Plan, name: &str) -> Uuid {
     Uuid::new_v5(&FIRMWARE_NAMESPACE, name.as_bytes())
 }
 
-fn volumes(plan: &Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml {
+fn volumes<'p>(plan: &'p Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml<'p> {
     let root = match &plan.guest.root {
         RootPlan::ContainerDisk { image, pull_secret } => map! {
             "name" => "root",
-            "containerDisk" => map! { "image" => image.clone(), "imagePullSecret" => pull_secret.clone() },
+            "containerDisk" => map! { "image" => image.as_str(), "imagePullSecret" => pull_secret.as_deref() },
         },
         RootPlan::Registry { .. } | RootPlan::DataSource { .. } => map! {
             "name" => "root",
-            "dataVolume" => map! { "name" => format!("{name}-root") },
+            "dataVolume" => map! { "name" => disk_name(name, "root") },
         },
     };
     let secret = || map! { "name" => plan.names.cloudinit(role) };
@@ -143,23 +143,23 @@ fn volumes(plan: &Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml {
         },
     };
     let credentials = match &plan.credentials {
-        CredentialsPlan::File(_) => plan.names.credentials(),
-        CredentialsPlan::ExistingSecret { name, .. } => name.clone(),
+        CredentialsPlan::File(_) => plan.names.credentials().into(),
+        CredentialsPlan::ExistingSecret { name, .. } => Yaml::from(name.as_str()),
     };
     let database_disk = |disk: &'static str| {
-        map! { "name" => disk, "dataVolume" => map! { "name" => format!("{name}-{disk}") } }
+        map! { "name" => disk, "dataVolume" => map! { "name" => disk_name(name, disk) } }
     };
     list![
         root,
         cloudinit,
         map! { "name" => "credentials", "secret" => map! { "secretName" => credentials } },
-        database_disk("data"),
-        vm.wal_disk.as_ref().map(|_| database_disk("wal")),
+        database_disk(DATA_DISK),
+        vm.wal_disk.as_ref().map(|_| database_disk(WAL_DISK)),
     ]
 }
 
 /// A persistent root disk is the VM's own and goes with it.
-fn root_data_volume(plan: &Plan, vm: &VmPlan, role: Role, name: &str) -> Option<Yaml> {
+fn root_data_volume<'p>(plan: &'p Plan, vm: &'p VmPlan, role: Role, name: &str) -> Option<Yaml<'p>> {
     let (source, source_ref, size) = match &plan.guest.root {
         RootPlan::ContainerDisk { .. } => return None,
         RootPlan::Registry { image, size } => {
@@ -168,13 +168,13 @@ fn root_data_volume(plan: &Plan, vm: &VmPlan, role: Role, name: &str) -> Option<
         }
         RootPlan::DataSource { name, namespace, size } => {
             let reference =
-                map! { "kind" => "DataSource", "name" => name.clone(), "namespace" => namespace.clone() };
+                map! { "kind" => "DataSource", "name" => name.as_str(), "namespace" => namespace.as_deref() };
             (None, Some(reference), size)
         }
     };
     Some(map! {
         "metadata" => map! {
-            "name" => format!("{name}-root"),
+            "name" => disk_name(name, "root"),
             "labels" => labels(plan, Some(role)),
             "annotations" => strings(&plan.annotations.root_disk),
         },
@@ -186,7 +186,7 @@ fn root_data_volume(plan: &Plan, vm: &VmPlan, role: Role, name: &str) -> Option<
     })
 }
 
-fn affinity(plan: &Plan, anti_affinity: AntiAffinity) -> Option<Yaml> {
+fn affinity(plan: &Plan, anti_affinity: AntiAffinity) -> Option<Yaml<'_>> {
     // a pair on one node measures no network
     let term = || {
         map! {
@@ -205,11 +205,11 @@ fn affinity(plan: &Plan, anti_affinity: AntiAffinity) -> Option<Yaml> {
     Some(map! { "podAntiAffinity" => rule })
 }
 
-fn toleration(toleration: &TolerationPlan) -> Yaml {
+fn toleration(toleration: &TolerationPlan) -> Yaml<'_> {
     map! {
-        "key" => toleration.key.clone(),
+        "key" => toleration.key.as_deref(),
         "operator" => toleration.operator,
-        "value" => toleration.value.clone(),
+        "value" => toleration.value.as_deref(),
         "effect" => toleration.effect,
         "tolerationSeconds" => toleration.toleration_seconds,
     }

@@ -1,6 +1,6 @@
 //! The operating system in the VMs.
 
-use super::release::{infer_os, release_of};
+use super::release::{DEFAULT_IMAGE, infer_os, release_of};
 use crate::config::Config;
 use crate::config::fields::{Involved, Spanned};
 use crate::config::guest::Guest;
@@ -61,7 +61,6 @@ pub enum RootPlan {
     },
 }
 
-pub(super) const DEFAULT_IMAGE: &str = "quay.io/containerdisks/fedora:42";
 const DEFAULT_ROOT_DISK_GIB: u64 = 30;
 
 /// The smallest root disk that the cloud images of all families fit in.

@@ -1,8 +1,10 @@
 //! What the name of an image says: its system, its release, and the PostgreSQL that comes with that.
 
-use super::guest::DEFAULT_IMAGE;
 use crate::config::guest::Guest;
 use crate::value::{FromText, ImageReference, MAJORS, Majors, Os, Packages};
+
+/// The image where the config names none.
+pub(super) const DEFAULT_IMAGE: &str = "quay.io/containerdisks/fedora:42";
 
 /// Releases by the tags of their images, with the major of their unversioned PostgreSQL packages.
 const RELEASES: [(Os, &[&str], u8); 13] = [

@@ -2,8 +2,9 @@
 
 use super::lock::locked;
 use super::shown;
-use crate::bundle::{Bundle, Document, HEADER, KINDS, file_name};
+use crate::bundle::Bundle;
 use crate::diagnostic::{Problems, Report};
+use crate::document::{Document, HEADER, KINDS, file_name};
 use crate::manifest::kustomization;
 use crate::names::LABEL_INSTANCE;
 use crate::node::{self, Node, NodeValue};

@@ -1,7 +1,7 @@
 //! Texts that the server refuses although any text would do: the check hooks of settings that are neither numbers nor
 //! words. With a value they refuse in postgresql.conf it does not start.
 
-use super::setting::{Meaning, elements};
+use super::meaning::Meaning;
 use super::{Refusal, one_of, shortened};
 use crate::config::fields::nearest;
 
@@ -20,6 +20,14 @@ pub fn meaning(name: &str, text: &str) -> Result<Meaning, Refusal> {
         _ => {}
     }
     Ok(Meaning::Text)
+}
+
+/// The items of a list, as SplitIdentifierString finds them.
+pub(super) fn elements(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(|item| {
+        let item = item.trim();
+        item.strip_prefix('"').and_then(|item| item.strip_suffix('"')).unwrap_or(item)
+    })
 }
 
 /// SplitIdentifierString of varlena.c.

@@ -3,7 +3,8 @@
 //! `settings.tsv` holds a row for each setting, as real servers describe it (`tests/settings`). It stays text: a
 //! config has a handful of settings, so a binary search costs less than a table would at every start.
 
-use super::hook;
+use super::hook::{self, elements};
+use super::meaning::Meaning;
 use super::number::{self, Fault, Unit};
 use super::{Refusal, one_of, shortened, unknown_word};
 use crate::config::fields::{listed, nearest};
@@ -45,23 +46,6 @@ enum Kind {
     ReadOnly,
     /// What only sessions set.
     Session,
-}
-
-/// What a value means to the server, however it is spelt.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Meaning {
-    /// On or off.
-    Bool(bool),
-    /// A number of the setting's own unit (`kB` for `work_mem`, see pg_settings).
-    Number(f64),
-    /// The word of an enumeration, as the server shows it.
-    Word(&'static str),
-    /// Text.
-    Text,
-    /// The name of a time zone that the guest must know.
-    TimeZone,
-    /// The name of a set of time zone abbreviations that the guest must have.
-    Abbreviations,
 }
 
 impl Setting {
@@ -351,14 +335,6 @@ fn word(text: &str, words: &[&'static str]) -> Option<&'static str> {
         "info" if listed("debug2").is_some() => Some("info"),
         "archive" | "hot_standby" => listed("replica").filter(|_| words.contains(&"logical")),
         _ => None,
-    })
-}
-
-/// The items of a list, as SplitIdentifierString finds them.
-pub(super) fn elements(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(|item| {
-        let item = item.trim();
-        item.strip_prefix('"').and_then(|item| item.strip_suffix('"')).unwrap_or(item)
     })
 }
 

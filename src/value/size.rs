@@ -197,7 +197,7 @@ impl std::fmt::Display for Quantity {
     }
 }
 
-impl From<&Quantity> for crate::yaml::Yaml {
+impl From<&Quantity> for crate::yaml::Yaml<'_> {
     fn from(quantity: &Quantity) -> Self {
         quantity.canonical().into()
     }

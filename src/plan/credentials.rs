@@ -1,0 +1,77 @@
+//! Where the passwords come from.
+
+use crate::config::Config;
+use crate::config::fields::Field;
+use crate::diagnostic::{Diagnostic, Problems};
+use crate::names::{CLIENT_KEY, Names, REPLICATION_KEY, Role};
+use crate::value::SecretKey;
+
+/// Where the passwords come from.
+#[derive(Debug)]
+pub enum CredentialsPlan {
+    /// The secrets file at this path; relative to the config.
+    File(String),
+    /// A Secret that is in the cluster already.
+    ExistingSecret {
+        /// Its name.
+        name: String,
+        /// Key of the replication password.
+        replication_key: String,
+        /// Key of the client password.
+        client_key: String,
+    },
+}
+
+impl CredentialsPlan {
+    /// The keys of the two passwords in the Secret: replication, client.
+    pub fn keys(&self) -> (&str, &str) {
+        match self {
+            Self::File(_) => (REPLICATION_KEY, CLIENT_KEY),
+            Self::ExistingSecret { replication_key, client_key, .. } => (replication_key, client_key),
+        }
+    }
+}
+
+pub(super) fn plan(config: &Config, names: &Names, problems: &mut Problems) -> CredentialsPlan {
+    let section = config.credentials.or_default();
+    if section.file.is_present() && section.existing_secret.is_present() {
+        problems.contradiction(
+            &[(&section.file, "either a file"), (&section.existing_secret, "or a Secret")],
+            "`credentials` names two sources",
+            "keep `credentials.file` for a Secret that gen writes, or `credentials.existing-secret` for one that is in the cluster",
+        );
+    }
+    if let Some(file) = section.file.spanned()
+        && (file.value.is_empty() || file.value.chars().any(char::is_control))
+    {
+        problems.push(
+            Diagnostic::new(file.span.clone(), "`credentials.file` is not a path")
+                .help("name a file beside the config, such as `gen.secrets.yaml`"),
+        );
+    }
+    let Some(existing) = section.existing_secret.spanned() else {
+        return CredentialsPlan::File(section.file.or("gen.secrets.yaml".to_owned()));
+    };
+    let secret = &existing.value;
+    if !secret.name.is_present() {
+        problems.push(
+            Diagnostic::new(existing.span.clone(), "`credentials.existing-secret` has no `name`")
+                .help("add `name`, the Secret's name"),
+        );
+    }
+    let name = secret.name.get().map(ToString::to_string).unwrap_or_default();
+    if [names.cloudinit(Role::Primary), names.cloudinit(Role::Replica)].contains(&name) {
+        problems.contradiction(
+            &[(&secret.name, "this name is taken"), (&config.name, "by an object of this lab")],
+            format!("`{name}` is the name of a Secret that gen writes"),
+            "give the Secret of the passwords another name",
+        );
+    }
+    let key =
+        |field: &Field<SecretKey>, default: &str| field.get().map_or(default.to_owned(), ToString::to_string);
+    CredentialsPlan::ExistingSecret {
+        name,
+        replication_key: key(&secret.replication_key, REPLICATION_KEY),
+        client_key: key(&secret.client_key, CLIENT_KEY),
+    }
+}
