@@ -1,7 +1,7 @@
 //! The documents of a bundle: their order, their file names and their header.
 
 use crate::diagnostic::Report;
-use crate::guest;
+use crate::guest::Guest;
 use crate::manifest;
 use crate::names::Role;
 use crate::plan::{CredentialsPlan, Plan};
@@ -88,7 +88,7 @@ impl Deref for Manifest<'_> {
 pub struct Bundle {
     plan: Plan,
     credentials: Option<Passwords>,
-    user_data: Vec<(Role, String)>,
+    guest: Guest,
 }
 
 impl Bundle {
@@ -108,16 +108,14 @@ impl Bundle {
                 ));
             }
         };
-        let roles: &[Role] =
-            if plan.replica_count == 0 { &[Role::Primary] } else { &[Role::Primary, Role::Replica] };
-        let user_data: Vec<_> = roles.iter().map(|role| (*role, guest::user_data(&plan, *role))).collect();
-        match user_data.iter().map(|(_, text)| text.len()).max() {
+        let guest = Guest::new(&plan)?;
+        match guest.user_data.iter().map(|(_, text)| text.len()).max() {
             Some(size) if size > MAX_USER_DATA => Err(Report::failure(
                 plan.names.lab(),
                 format!("the user-data would have {size} bytes; a Secret holds {MAX_USER_DATA}"),
                 "shorten `postgresql.parameters`, `guest.ssh.authorized-keys` or `guest.extra-packages`",
             )),
-            _ => Ok(Self { plan, credentials, user_data }),
+            _ => Ok(Self { plan, credentials, guest }),
         }
     }
 
@@ -136,10 +134,11 @@ impl Bundle {
         let plan = &self.plan;
         let credentials =
             self.credentials.iter().map(|passwords| manifest::secret::credentials(plan, passwords));
-        let cloudinit = self
+        let guest = &self.guest;
+        let cloudinit = guest
             .user_data
             .iter()
-            .map(|(role, user_data)| manifest::secret::cloudinit(plan, *role, user_data));
+            .map(|(role, user_data)| manifest::secret::cloudinit(plan, guest, *role, user_data));
         let policy =
             plan.network_policy.iter().map(|clients| manifest::network_policy::database(plan, clients));
         credentials

@@ -2,18 +2,52 @@
 
 mod files;
 mod settings;
+mod template;
 
+use crate::diagnostic::Report;
 use crate::names::Role;
 use crate::plan::{Family, Plan};
 use crate::value::IpFamilyPolicy;
 use crate::yaml::Yaml;
+use minijinja::context;
+use minijinja::value::Value;
+use template::{Renderer, Template, template};
+
+const NETWORK_DATA: Template = template!("network-data.yaml");
 
 /// How deep the lines of user-data stand in their Secret: below `stringData` and `userdata`.
 const USER_DATA_INDENT: usize = 4;
 
-/// The user-data of a role, as the lines of its block in the Secret: one text for all its VMs. What differs between
-/// them comes from the VM's host name.
-pub fn user_data(plan: &Plan, role: Role) -> String {
+/// What the guests read, made from the config. All that can fail has happened.
+pub struct Guest {
+    /// The user-data of each role, as the lines of its block in the Secret: one text for all its VMs. What differs
+    /// between them comes from the VM's host name.
+    pub user_data: Vec<(Role, String)>,
+    /// Network data, where the family [needs it](needs_network_data).
+    pub network_data: Option<String>,
+}
+
+impl Guest {
+    /// The guests of a plan.
+    ///
+    /// # Errors
+    /// A value that cannot stand in its file.
+    pub fn new(plan: &Plan) -> Result<Self, Report> {
+        let renderer = Renderer::new();
+        let roles: &[Role] =
+            if plan.replica_count == 0 { &[Role::Primary] } else { &[Role::Primary, Role::Replica] };
+        let made = || -> Result<Self, String> {
+            let network_data = needs_network_data(plan)
+                .then(|| renderer.render(&NETWORK_DATA, network_data(plan)))
+                .transpose()?;
+            let user_data = roles.iter().map(|role| Ok((*role, user_data(plan, *role, &renderer)?)));
+            Ok(Self { user_data: user_data.collect::<Result<_, String>>()?, network_data })
+        };
+        made().map_err(|fault| Report::failure(plan.names.lab(), fault, "remove it from the config"))
+    }
+}
+
+fn user_data(plan: &Plan, role: Role, renderer: &Renderer) -> Result<String, String> {
     let users = plan.guest.user.as_ref().map(|user| {
         list![
             "default",
@@ -28,8 +62,8 @@ pub fn user_data(plan: &Plan, role: Role) -> String {
     });
     let default_keys = plan.guest.user.is_none() && !plan.guest.authorized_keys.is_empty();
     let generated = [
-        ("/etc/virtwork/lab.env", settings::lab_env(plan, role)),
-        ("/etc/virtwork/postgresql.conf", settings::postgresql_conf(plan)),
+        ("/etc/virtwork/lab.env", renderer.render(&settings::LAB_ENV, settings::lab_env(plan, role))?),
+        ("/etc/virtwork/postgresql.conf", settings::postgresql_conf(plan, renderer)?),
     ];
     let generated = generated.into_iter().map(|(path, content)| file(path, "0644", content.into()));
     let verbatim =
@@ -54,7 +88,7 @@ pub fn user_data(plan: &Plan, role: Role) -> String {
     };
     let mut lines = String::new();
     tree.write_nested(&["#cloud-config", comment], USER_DATA_INDENT, &mut lines);
-    lines
+    Ok(lines)
 }
 
 /// What is done first at every boot, before the files are written. runcmd comes last, some seconds later.
@@ -81,32 +115,38 @@ fn file(path: &'static str, permissions: &'static str, content: Yaml) -> Yaml {
     map! { "path" => path, "permissions" => permissions, "content" => content }
 }
 
-/// Network data, where the default of the image does not do.
+/// Whether the default of the image's network does not do.
 ///
 /// The guests name each other by single labels, completed from the search domains that KubeVirt's DHCP offers.
 /// systemd-networkd (Debian, Ubuntu) ignores those unless told; NetworkManager takes them.
-pub fn network_data(plan: &Plan) -> Option<String> {
-    if plan.guest.family != Family::Debian {
-        return None;
+pub fn needs_network_data(plan: &Plan) -> bool {
+    plan.guest.family == Family::Debian
+}
+
+/// What fills the holes of [`NETWORK_DATA`].
+fn network_data(plan: &Plan) -> Value {
+    let policy = plan.ip_family_policy;
+    context! {
+        dual_stack => matches!(policy, Some(IpFamilyPolicy::PreferDualStack | IpFamilyPolicy::RequireDualStack)),
     }
-    let dual_stack = matches!(
-        plan.ip_family_policy,
-        Some(IpFamilyPolicy::PreferDualStack | IpFamilyPolicy::RequireDualStack)
-    );
-    let tree = map! {
-        "version" => 2,
-        "ethernets" => map! {
-            "pod" => map! {
-                "match" => map! { "name" => "e*" },
-                "dhcp4" => true,
-                "dhcp4-overrides" => map! { "use-domains" => true },
-                // netplan refuses the file where the two overrides differ (networkd has one setting for both)
-                "dhcp6" => dual_stack.then_some(true),
-                "dhcp6-overrides" => dual_stack.then(|| map! { "use-domains" => true }),
-            },
-        },
-    };
-    let mut text = String::new();
-    tree.write(&mut text);
-    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Source;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_template_uses_what_it_is_given_and_nothing_else() {
+        let plan = Plan::new(&Source::built_in_defaults()).unwrap();
+        for (template, holes) in [
+            (NETWORK_DATA, network_data(&plan)),
+            (settings::LAB_ENV, settings::lab_env(&plan, Role::Primary)),
+            (settings::POSTGRESQL_CONF, settings::managed_settings(&plan)),
+        ] {
+            let given: BTreeSet<_> = holes.try_iter().unwrap().map(|name| name.to_string()).collect();
+            assert_eq!(template.variables(), given, "{}", template.name);
+        }
+    }
 }

@@ -221,6 +221,13 @@ fn write_lines(text: &str, indent: usize, out: &mut String) {
     }
 }
 
+/// A text as it stands on a line, bare or in double quotes.
+pub(crate) fn line_scalar(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    write_line_scalar(text, &mut out);
+    out
+}
+
 fn write_line_scalar(text: &str, out: &mut String) {
     if is_bare(text) {
         out.push_str(text);

@@ -2,7 +2,7 @@
 
 use super::metadata;
 use crate::bundle::Document;
-use crate::guest;
+use crate::guest::Guest;
 use crate::names::Role;
 use crate::plan::{CLIENT_KEY, Plan, REPLICATION_KEY};
 use crate::secrets::Passwords;
@@ -27,7 +27,7 @@ pub fn credentials(plan: &Plan, passwords: &Passwords) -> Document {
 
 /// The user-data of a role, and the network data where the guest's family needs it. Inline user-data ends at 2048
 /// bytes; a Secret at 1 MiB.
-pub fn cloudinit(plan: &Plan, role: Role, user_data: &str) -> Document {
+pub fn cloudinit(plan: &Plan, guest: &Guest, role: Role, user_data: &str) -> Document {
     let name = plan.names.cloudinit(role);
     let tree = map! {
         "apiVersion" => "v1",
@@ -35,7 +35,7 @@ pub fn cloudinit(plan: &Plan, role: Role, user_data: &str) -> Document {
         "metadata" => metadata(plan, &name, None, &plan.annotations.object),
         "stringData" => map! {
             "userdata" => Yaml::Nested(user_data.to_owned()),
-            "networkdata" => guest::network_data(plan),
+            "networkdata" => guest.network_data.clone(),
         },
     };
     Document::new("Secret", name, tree)

@@ -139,7 +139,7 @@ fn volumes(plan: &Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml {
         "name" => "cloudinit",
         "cloudInitNoCloud" => map! {
             "secretRef" => secret(),
-            "networkDataSecretRef" => guest::network_data(plan).map(|_| secret()),
+            "networkDataSecretRef" => guest::needs_network_data(plan).then(secret),
         },
     };
     let credentials = match &plan.credentials {
