@@ -1,4 +1,4 @@
-//! User-data: the files that cloud-init drops, and the units it starts without waiting for them.
+//! What the guests are given: files on a disk, and user-data that has them installed at every boot.
 
 mod files;
 mod settings;
@@ -8,20 +8,19 @@ use crate::diagnostic::Report;
 use crate::names::Role;
 use crate::plan::{Family, Plan};
 use crate::value::IpFamilyPolicy;
-use crate::yaml::Yaml;
 use minijinja::context;
 use minijinja::value::Value;
+use std::borrow::Cow;
 use template::{Renderer, Template, template};
 
+const USER_DATA: Template = template!("user-data.yaml");
 const NETWORK_DATA: Template = template!("network-data.yaml");
-
-/// How deep the lines of user-data stand in their Secret: below `stringData` and `userdata`.
-const USER_DATA_INDENT: usize = 4;
 
 /// What the guests read, made from the config. All that can fail has happened.
 pub struct Guest {
-    /// The user-data of each role, as the lines of its block in the Secret: one text for all its VMs. What differs
-    /// between them comes from the VM's host name.
+    /// The files, for all roles: key and content, in the order in which a reader meets them.
+    pub files: Vec<(&'static str, Cow<'static, str>)>,
+    /// The user-data of each role: one text for all its VMs. What differs between them comes from the VM's host name.
     pub user_data: Vec<(Role, String)>,
     /// Network data, where the family [needs it](needs_network_data).
     pub network_data: Option<String>,
@@ -40,79 +39,38 @@ impl Guest {
             let network_data = needs_network_data(plan)
                 .then(|| renderer.render(&NETWORK_DATA, network_data(plan)))
                 .transpose()?;
-            let user_data = roles.iter().map(|role| Ok((*role, user_data(plan, *role, &renderer)?)));
-            Ok(Self { user_data: user_data.collect::<Result<_, String>>()?, network_data })
+            let user_data =
+                roles.iter().map(|role| Ok((*role, renderer.render(&USER_DATA, user_data(plan, *role))?)));
+            Ok(Self {
+                user_data: user_data.collect::<Result<_, String>>()?,
+                files: files(plan, &renderer)?,
+                network_data,
+            })
         };
         made().map_err(|fault| Report::failure(plan.names.lab(), fault, "remove it from the config"))
     }
 }
 
-fn user_data(plan: &Plan, role: Role, renderer: &Renderer) -> Result<String, String> {
-    let users = plan.guest.user.as_ref().map(|user| {
-        list![
-            "default",
-            map! {
-                "name" => user.clone(),
-                "shell" => "/bin/bash",
-                "sudo" => "ALL=(ALL) NOPASSWD:ALL",
-                "lock_passwd" => true,
-                "ssh_authorized_keys" => plan.guest.authorized_keys.clone(),
-            },
-        ]
-    });
-    let default_keys = plan.guest.user.is_none() && !plan.guest.authorized_keys.is_empty();
-    let generated = [
-        ("/etc/virtwork/lab.env", renderer.render(&settings::LAB_ENV, settings::lab_env(plan, role))?),
-        ("/etc/virtwork/postgresql.conf", settings::postgresql_conf(plan, renderer)?),
+fn files(plan: &Plan, renderer: &Renderer) -> Result<Vec<(&'static str, Cow<'static, str>)>, String> {
+    let (installer, script) = files::INSTALLER;
+    let mut all = vec![
+        (installer, script.into()),
+        (files::LIST, files::list(plan.guest.family).into()),
+        (files::LAB_ENV, renderer.render(&settings::LAB_ENV, settings::lab_env(plan))?.into()),
+        (files::POSTGRESQL_CONF, settings::postgresql_conf(plan, renderer)?.into()),
     ];
-    let generated = generated.into_iter().map(|(path, content)| file(path, "0644", content.into()));
-    let verbatim =
-        files::of(role, plan.guest.family).map(|f| file(f.path, f.permissions(), Yaml::Script(f.content)));
-    let tree = map! {
-        "bootcmd" => bootcmd(plan.guest.family),
-        "ssh_authorized_keys" => default_keys.then(|| plan.guest.authorized_keys.clone()),
-        "users" => users,
-        "write_files" => Yaml::items(generated.chain(verbatim)),
-        "runcmd" => list![
-            "systemctl daemon-reload",
-            "systemctl enable virtwork-setup.service virtwork-refresh.service",
-            "sync",
-            "systemctl start --no-block virtwork-setup.service",
-        ],
-    };
-    let comment = match role {
-        Role::Primary => {
-            "# PostgreSQL primary under pgbench load. The work is done by virtwork-setup.service at every boot."
-        }
-        Role::Replica => "# PostgreSQL replica. The work is done by virtwork-setup.service at every boot.",
-    };
-    let mut lines = String::new();
-    tree.write_nested(&["#cloud-config", comment], USER_DATA_INDENT, &mut lines);
-    Ok(lines)
+    all.extend(files::of(plan.guest.family).map(|file| (file.key(), file.content.into())));
+    Ok(all)
 }
 
-/// What is done first at every boot, before the files are written. runcmd comes last, some seconds later.
-fn bootcmd(family: Family) -> Yaml {
-    // an image with PostgreSQL starts a cluster of its own, which the set-up would have to wait for
-    let stop_clusters: &[&'static str] = match family {
-        Family::Debian => &[
-            "ln -sfn /dev/null /etc/systemd/system/postgresql@.service",
-            "systemctl stop --no-block 'postgresql@*.service'",
-        ],
-        Family::Rpm => &[],
-    };
-    // As soon as the files are there (cloud-init's first stage) and the package manager is configured (its second).
-    // What runcmd does again is for an image on which this finds no systemd.
-    let start = "systemd-run --quiet --no-block --collect \
-                 --property='After=cloud-init.service cloud-init-network.service cloud-config.service' \
-                 sh -c 'systemctl daemon-reload && \
-                 systemctl enable --quiet virtwork-setup.service virtwork-refresh.service && \
-                 systemctl start --no-block virtwork-setup.service'";
-    Yaml::items(stop_clusters.iter().chain([&start]).map(|command| Yaml::from(*command)))
-}
-
-fn file(path: &'static str, permissions: &'static str, content: Yaml) -> Yaml {
-    map! { "path" => path, "permissions" => permissions, "content" => content }
+/// What fills the holes of [`USER_DATA`].
+fn user_data(plan: &Plan, role: Role) -> Value {
+    context! {
+        is_debian => plan.guest.family == Family::Debian,
+        install_unit => format!("virtwork-install@{}.service", role.as_str()),
+        user => plan.guest.user.clone(),
+        authorized_keys => plan.guest.authorized_keys.clone(),
+    }
 }
 
 /// Whether the default of the image's network does not do.
@@ -142,7 +100,8 @@ mod tests {
         let plan = Plan::new(&Source::built_in_defaults()).unwrap();
         for (template, holes) in [
             (NETWORK_DATA, network_data(&plan)),
-            (settings::LAB_ENV, settings::lab_env(&plan, Role::Primary)),
+            (USER_DATA, user_data(&plan, Role::Primary)),
+            (settings::LAB_ENV, settings::lab_env(&plan)),
             (settings::POSTGRESQL_CONF, settings::managed_settings(&plan)),
         ] {
             let given: BTreeSet<_> = holes.try_iter().unwrap().map(|name| name.to_string()).collect();

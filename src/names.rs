@@ -79,6 +79,11 @@ impl Names {
         format!("{}-credentials", self.lab)
     }
 
+    /// The ConfigMap of the guests' files.
+    pub fn guest(&self) -> String {
+        format!("{}-guest", self.lab)
+    }
+
     /// The Secret of the user-data of a role.
     pub fn cloudinit(&self, role: Role) -> String {
         format!("{}-{}-cloudinit", self.lab, role.as_str())

@@ -20,8 +20,6 @@ pub enum Yaml {
     Text(Cow<'static, str>),
     /// A script of ours, which is known to fit a `|` block.
     Script(&'static str),
-    /// A document inside this one, as [`Yaml::write_nested`] wrote it for the place where it stands.
-    Nested(String),
     /// A sequence.
     List(Vec<Yaml>),
     /// A mapping.
@@ -66,20 +64,6 @@ impl Yaml {
         }
     }
 
-    /// Writes a mapping as the lines of a block: a document that stands inside another, `indent` deep.
-    ///
-    /// What is written here fits a block, so that it needs to be neither looked through nor indented afterwards.
-    pub fn write_nested(&self, comments: &[&str], indent: usize, out: &mut String) {
-        for comment in comments {
-            push_indent(indent, out);
-            out.push_str(comment);
-            out.push('\n');
-        }
-        if let Self::Map(entries) = self {
-            write_map(entries, indent, false, out);
-        }
-    }
-
     /// Writes the value after `key:` or `-`; `indent` is that of the lines below it.
     fn write_value(&self, indent: usize, out: &mut String) {
         match self {
@@ -95,10 +79,6 @@ impl Yaml {
             Self::Script(text) => {
                 out.push(' ');
                 write_lines(text, indent, out);
-            }
-            Self::Nested(lines) => {
-                out.push_str(" |\n");
-                out.push_str(lines);
             }
             Self::List(items) if items.is_empty() => out.push_str(" []\n"),
             Self::Map(entries) if entries.is_empty() => out.push_str(" {}\n"),
@@ -206,15 +186,11 @@ pub(crate) fn fits_block(text: &str) -> bool {
 /// Writes a `|` block of a text that [fits one](fits_block).
 fn write_lines(text: &str, indent: usize, out: &mut String) {
     out.push_str(if text.ends_with('\n') { "|\n" } else { "|-\n" });
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.bytes().position(|byte| byte == b'\n').map_or(rest.len(), |at| at + 1);
-        let (line, below) = rest.split_at(end);
+    for line in text.split_inclusive('\n') {
         if line != "\n" {
             push_indent(indent, out);
         }
         out.push_str(line);
-        rest = below;
     }
     if !text.ends_with('\n') {
         out.push('\n');

@@ -13,10 +13,12 @@ pub const LAB_ENV: Template = template!("lab.env");
 pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 
 /// What fills the holes of [`LAB_ENV`].
-pub fn lab_env(plan: &Plan, role: Role) -> Value {
+pub fn lab_env(plan: &Plan) -> Value {
     let pgbench = &plan.pgbench;
     let (replication_key, client_key) = plan.credentials.keys();
     let primary = plan.names.primary_service();
+    let wal_disks = [Role::Primary, Role::Replica].into_iter();
+    let wal_disks = wal_disks.filter(|role| plan.vm(*role).wal_disk.is_some()).map(Role::as_str);
     context! {
         primary_hosts => format!("{primary},{}", plan.names.vm(Role::Primary, 0)),
         primary_host => primary,
@@ -24,7 +26,7 @@ pub fn lab_env(plan: &Plan, role: Role) -> Value {
         http_proxy_url => plan.guest.http_proxy.as_deref().unwrap_or_default(),
         replication_key => replication_key,
         client_key => client_key,
-        wal_disk => if plan.vm(role).wal_disk.is_some() { "yes" } else { "no" },
+        wal_disks => wal_disks.collect::<Vec<_>>().join(" "),
         pgbench_scale => pgbench.scale.to_string(),
         pgbench_clients => pgbench.clients.to_string(),
         pgbench_threads => pgbench.threads.to_string(),

@@ -6,7 +6,6 @@ use crate::guest::Guest;
 use crate::names::Role;
 use crate::plan::{CLIENT_KEY, Plan, REPLICATION_KEY};
 use crate::secrets::Passwords;
-use crate::yaml::Yaml;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -34,7 +33,7 @@ pub fn cloudinit(plan: &Plan, guest: &Guest, role: Role, user_data: &str) -> Doc
         "kind" => "Secret",
         "metadata" => metadata(plan, &name, None, &plan.annotations.object),
         "stringData" => map! {
-            "userdata" => Yaml::Nested(user_data.to_owned()),
+            "userdata" => user_data.to_owned(),
             "networkdata" => guest.network_data.clone(),
         },
     };

@@ -87,10 +87,12 @@ fn domain(plan: &Plan, vm: &VmPlan, name: &str) -> Yaml {
             "dedicatedIOThread" => vm.dedicated_io_thread,
         }
     };
-    let credentials = map! {
-        "name" => "credentials",
-        "serial" => "credentials",
-        "disk" => map! { "bus" => "virtio", "readonly" => true },
+    let files = |name: &'static str| {
+        map! {
+            "name" => name,
+            "serial" => name,
+            "disk" => map! { "bus" => "virtio", "readonly" => true },
+        }
     };
     map! {
         "cpu" => cpu,
@@ -101,7 +103,8 @@ fn domain(plan: &Plan, vm: &VmPlan, name: &str) -> Yaml {
             "disks" => list![
                 disk("root"),
                 disk("cloudinit"),
-                credentials,
+                files("guest"),
+                files("credentials"),
                 database_disk("data"),
                 vm.wal_disk.as_ref().map(|_| database_disk("wal")),
             ],
@@ -142,6 +145,8 @@ fn volumes(plan: &Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml {
             "networkDataSecretRef" => guest::needs_network_data(plan).then(secret),
         },
     };
+    // a label of its own: cloud-init takes a disk called `cidata` for its own
+    let guest = map! { "name" => plan.names.guest(), "volumeLabel" => "virtwork" };
     let credentials = match &plan.credentials {
         CredentialsPlan::File(_) => plan.names.credentials(),
         CredentialsPlan::ExistingSecret { name, .. } => name.clone(),
@@ -152,6 +157,7 @@ fn volumes(plan: &Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml {
     list![
         root,
         cloudinit,
+        map! { "name" => "guest", "configMap" => guest },
         map! { "name" => "credentials", "secret" => map! { "secretName" => credentials } },
         database_disk("data"),
         vm.wal_disk.as_ref().map(|_| database_disk("wal")),
