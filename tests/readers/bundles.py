@@ -180,7 +180,8 @@ def unpack(origin, text, data, role, fault):
     script_sets.add(key)
     folder = GUESTS / str(len(script_sets))
     # what the boot writes itself, where systemd-analyze looks for it
-    for path, content in re.findall(r"^cat >(\S+) <<'END'\n(.*?)^END$", commands, flags=re.M | re.S):
+    own = re.findall(r"^cat >(\S+) <<'END'\n(.*?)^END$", commands, flags=re.M | re.S)
+    for path, content in own:
         write(folder / "root", path.replace("/run/", "/etc/"), content)
     write(folder / "scripts", "/bootcmd.sh", f"#!/bin/sh\n{commands}\n")
     for path, content in files.items():
@@ -189,7 +190,7 @@ def unpack(origin, text, data, role, fault):
         content = re.sub(r"^# shellcheck source=.*\n", "", content, flags=re.M)
         sourced = re.sub(r"^(\s*(?:\.|source) )/", rf"\1{folder.resolve()}/scripts/", content, flags=re.M)
         write(folder / "scripts", path, sourced)
-    complete_root(folder / "root", files)
+    complete_root(folder / "root", {**files, **dict(own)})
 
 
 GENERATED = {"/etc/virtwork/lab.env", "/etc/virtwork/postgresql.conf"}
