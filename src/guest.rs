@@ -40,9 +40,9 @@ impl Guest {
                 .then(|| renderer.render(&NETWORK_DATA, network_data(plan)))
                 .transpose()?;
             let user_data =
-                roles.iter().map(|role| Ok((*role, renderer.render(&USER_DATA, user_data(plan, *role))?)));
+                renderer.render_each(&USER_DATA, roles.iter().map(|role| user_data(plan, *role)))?;
             Ok(Self {
-                user_data: user_data.collect::<Result<_, String>>()?,
+                user_data: roles.iter().copied().zip(user_data).collect(),
                 files: files(plan, &renderer)?,
                 network_data,
             })

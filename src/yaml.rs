@@ -4,6 +4,7 @@
 //! lines is a `|` block; everything else is double-quoted. serde_yaml leaves `yes`, `12:34` and dates bare and
 //! turns a script with one trailing blank into a single escaped line, which is why it does not write for us.
 
+use memchr::memchr_iter;
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -186,11 +187,14 @@ pub(crate) fn fits_block(text: &str) -> bool {
 /// Writes a `|` block of a text that [fits one](fits_block).
 fn write_lines(text: &str, indent: usize, out: &mut String) {
     out.push_str(if text.ends_with('\n') { "|\n" } else { "|-\n" });
-    for line in text.split_inclusive('\n') {
-        if line != "\n" {
+    let mut start = 0;
+    for end in memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1).chain([text.len()]) {
+        let line = &text[start..end];
+        if !matches!(line, "" | "\n") {
             push_indent(indent, out);
         }
         out.push_str(line);
+        start = end;
     }
     if !text.ends_with('\n') {
         out.push('\n');

@@ -56,9 +56,22 @@ impl Renderer {
     /// # Errors
     /// What cannot stand in a file of this kind.
     pub fn render(&self, template: &Template, holes: Value) -> Result<String, String> {
-        let rendered = self.0.render_named_str(template.name, template.source, holes);
+        self.render_each(template, [holes]).map(|files| files.concat())
+    }
+
+    /// One file for each set of values. To read a template costs more than to fill it.
+    ///
+    /// # Errors
+    /// What cannot stand in a file of this kind.
+    pub fn render_each<H>(&self, template: &Template, holes: H) -> Result<Vec<String>, String>
+    where
+        H: IntoIterator<Item = Value>,
+    {
+        let rendered = self.0.template_from_named_str(template.name, template.source).and_then(|read| {
+            holes.into_iter().map(|holes| read.render(holes)).collect::<Result<Vec<_>, _>>()
+        });
         // minijinja drops the last line break of a template
-        rendered.map(|text| text + "\n").map_err(|error| {
+        rendered.map(|files| files.into_iter().map(|text| text + "\n").collect()).map_err(|error| {
             let reason = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
             format!("{reason} `{}`", template.name)
         })
