@@ -2,7 +2,7 @@
 
 use crate::diagnostic::Report;
 use crate::document::{Document, Manifest};
-use crate::guest;
+use crate::guest::Guest;
 use crate::manifest;
 use crate::names::Role;
 use crate::plan::{CredentialsPlan, Plan};
@@ -10,21 +10,21 @@ use crate::secrets::Passwords;
 use crate::source::one_line;
 use std::fmt;
 
-/// The API server's limit on a Secret is 1 MiB; the rest is for the network data.
-const MAX_USER_DATA: usize = (1 << 20) - 1024;
+/// The API server's limit on the values of a ConfigMap, and of a Secret.
+const MAX_VALUES: usize = 1 << 20;
 
 /// Everything a lab consists of. All that can fail has happened; documents render while they are read.
 pub struct Bundle {
     plan: Plan,
     credentials: Option<Passwords>,
-    user_data: Vec<(Role, String)>,
+    guest: Guest,
 }
 
 impl Bundle {
     /// The bundle of a plan, with the passwords for its credentials Secret where it writes one.
     ///
     /// # Errors
-    /// Missing passwords; user-data that a Secret cannot hold.
+    /// Missing passwords; files or user-data that no object can hold.
     pub fn new(plan: Plan, passwords: Option<&Passwords>) -> Result<Self, Report> {
         let credentials = match (&plan.credentials, passwords) {
             (CredentialsPlan::ExistingSecret { .. }, _) => None,
@@ -37,16 +37,26 @@ impl Bundle {
                 ));
             }
         };
-        let roles: &[Role] =
-            if plan.replica_count == 0 { &[Role::Primary] } else { &[Role::Primary, Role::Replica] };
-        let user_data: Vec<_> = roles.iter().map(|role| (*role, guest::user_data(&plan, *role))).collect();
-        match user_data.iter().map(|(_, text)| text.len()).max() {
-            Some(size) if size > MAX_USER_DATA => Err(Report::failure(
+        let guest = Guest::new(&plan)?;
+        let network_data = guest.network_data.as_ref().map_or(0, String::len);
+        let user_data = guest.user_data.iter().map(|(_, text)| text.len() + network_data).max().unwrap_or(0);
+        let files = guest.files.iter().map(|(_, content)| content.len()).sum();
+        let objects: [(&str, &str, usize, &str); 2] = [
+            (
+                "guests' files",
+                "a ConfigMap",
+                files,
+                "shorten `postgresql.parameters` or `guest.extra-packages`",
+            ),
+            ("user-data", "a Secret", user_data, "shorten `guest.ssh.authorized-keys`"),
+        ];
+        match objects.into_iter().find(|(_, _, size, _)| *size > MAX_VALUES) {
+            Some((what, object, size, help)) => Err(Report::failure(
                 plan.names.lab(),
-                format!("the user-data would have {size} bytes; a Secret holds {MAX_USER_DATA}"),
-                "shorten `postgresql.parameters`, `guest.ssh.authorized-keys` or `guest.extra-packages`",
+                format!("the {what} would have {size} bytes; {object} holds {MAX_VALUES}"),
+                help,
             )),
-            _ => Ok(Self { plan, credentials, user_data }),
+            None => Ok(Self { plan, credentials, guest }),
         }
     }
 
@@ -60,19 +70,21 @@ impl Bundle {
         self.credentials.is_some()
     }
 
-    /// The objects in the order they are applied: Secret, Service, NetworkPolicy, DataVolume, VirtualMachine.
+    /// The objects in the order they are applied: Secret, ConfigMap, Service, NetworkPolicy, DataVolume, VirtualMachine.
     pub fn documents(&self) -> impl Iterator<Item = Manifest<'_>> {
         let plan = &self.plan;
         let credentials =
             self.credentials.iter().map(|passwords| manifest::secret::credentials(plan, passwords));
-        let cloudinit = self
+        let guest = &self.guest;
+        let cloudinit = guest
             .user_data
             .iter()
-            .map(|(role, user_data)| manifest::secret::cloudinit(plan, *role, user_data));
+            .map(|(role, user_data)| manifest::secret::cloudinit(plan, guest, *role, user_data));
         let policy =
             plan.network_policy.iter().map(|clients| manifest::network_policy::database(plan, clients));
         credentials
             .chain(cloudinit)
+            .chain(std::iter::once_with(move || manifest::config_map::guest(plan, guest)))
             .chain(manifest::service::all(plan))
             .chain(policy)
             .chain(vms(plan).flat_map(|(role, index)| manifest::data_volume::disks(plan, role, index)))

@@ -33,14 +33,14 @@ section! {
         "name" => name: LabName {
             default: Literal("virtwork-database-replication"),
             example: "db",
-            objects: &["Secret", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
+            objects: &["Secret", "ConfigMap", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
             change: Lab,
         }
         /// Namespace of every object.
         "namespace" => namespace: Namespace {
             default: Words("none is written, and the bundle goes to the current project"),
             example: "databases",
-            objects: &["Secret", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
+            objects: &["Secret", "ConfigMap", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
             change: Identity,
         }
         /// Number of replica VMs; 0 is a plain single-node database. More than 30 raise limits of every server.
@@ -53,7 +53,7 @@ section! {
             default: Literal("1"),
             example: "2",
             also: &["replicas"],
-            objects: &["Secret", "Service", "DataVolume", "VirtualMachine"],
+            objects: &["Secret", "ConfigMap", "Service", "DataVolume", "VirtualMachine"],
             change: Leftovers,
         }
         /// WAL that every server keeps for followers without a slot.
@@ -61,7 +61,7 @@ section! {
             default: Literal("256MB"),
             example: "8GB",
             also: &["wal-keep", "wal-keep-segments"],
-            objects: &["Secret", "DataVolume"],
+            objects: &["ConfigMap", "DataVolume"],
             change: Room,
         }
         /// Scale of the pgbench tables: each unit is 100000 accounts, about 15 MB. Also sets how large the data disks
@@ -71,21 +71,21 @@ section! {
             default: Literal("10"),
             example: "500",
             also: &["scale"],
-            objects: &["Secret", "DataVolume"],
+            objects: &["ConfigMap", "DataVolume"],
             change: Lab,
         }
         /// Labels of every object, beside those that gen sets.
         "labels" => labels: Entries<LabelKey, LabelValue> {
             default: Literal("{}"),
             example: "{team: storage}",
-            objects: &["Secret", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
+            objects: &["Secret", "ConfigMap", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
             change: Restart,
         }
         /// Annotations of every object. Those of GitOps tools and of Kubernetes do not go on to pods.
         "annotations" => annotations: Entries<AnnotationKey, AnnotationValue> {
             default: Literal("{}"),
             example: "{example.com/owner: storage}",
-            objects: &["Secret", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
+            objects: &["Secret", "ConfigMap", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
             change: Restart,
         }
         /// The load on the primary.

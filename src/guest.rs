@@ -1,112 +1,111 @@
-//! User-data: the files that cloud-init drops, and the units it starts without waiting for them.
+//! What the guests are given: files on a disk, and user-data that has them installed at every boot.
 
 mod files;
 mod settings;
+mod template;
 
+use crate::diagnostic::Report;
 use crate::names::Role;
 use crate::plan::{Family, Plan};
 use crate::value::IpFamilyPolicy;
-use crate::yaml::Yaml;
+use minijinja::context;
+use minijinja::value::Value;
+use std::borrow::Cow;
+use template::{Renderer, Template, template};
 
-/// How deep the lines of user-data stand in their Secret: below `stringData` and `userdata`.
-const USER_DATA_INDENT: usize = 4;
+const USER_DATA: Template = template!("user-data.yaml");
+const NETWORK_DATA: Template = template!("network-data.yaml");
 
-/// The user-data of a role, as the lines of its block in the Secret: one text for all its VMs. What differs between
-/// them comes from the VM's host name.
-pub fn user_data(plan: &Plan, role: Role) -> String {
-    let users = plan.guest.user.as_ref().map(|user| {
-        list![
-            "default",
-            map! {
-                "name" => user.clone(),
-                "shell" => "/bin/bash",
-                "sudo" => "ALL=(ALL) NOPASSWD:ALL",
-                "lock_passwd" => true,
-                "ssh_authorized_keys" => plan.guest.authorized_keys.clone(),
-            },
-        ]
-    });
-    let default_keys = plan.guest.user.is_none() && !plan.guest.authorized_keys.is_empty();
-    let generated = [
-        ("/etc/virtwork/lab.env", settings::lab_env(plan, role)),
-        ("/etc/virtwork/postgresql.conf", settings::postgresql_conf(plan)),
+/// What the guests read, made from the config. All that can fail has happened.
+pub struct Guest {
+    /// The files, for all roles: key and content, in the order in which a reader meets them.
+    pub files: Vec<(&'static str, Cow<'static, str>)>,
+    /// The user-data of each role: one text for all its VMs. What differs between them comes from the VM's host name.
+    pub user_data: Vec<(Role, String)>,
+    /// Network data, where the family [needs it](needs_network_data).
+    pub network_data: Option<String>,
+}
+
+impl Guest {
+    /// The guests of a plan.
+    ///
+    /// # Errors
+    /// A value that cannot stand in its file.
+    pub fn new(plan: &Plan) -> Result<Self, Report> {
+        let renderer = Renderer::new();
+        let roles: &[Role] =
+            if plan.replica_count == 0 { &[Role::Primary] } else { &[Role::Primary, Role::Replica] };
+        let made = || -> Result<Self, String> {
+            let network_data = needs_network_data(plan)
+                .then(|| renderer.render(&NETWORK_DATA, network_data(plan)))
+                .transpose()?;
+            let user_data =
+                renderer.render_each(&USER_DATA, roles.iter().map(|role| user_data(plan, *role)))?;
+            Ok(Self {
+                user_data: roles.iter().copied().zip(user_data).collect(),
+                files: files(plan, &renderer)?,
+                network_data,
+            })
+        };
+        made().map_err(|fault| Report::failure(plan.names.lab(), fault, "remove it from the config"))
+    }
+}
+
+fn files(plan: &Plan, renderer: &Renderer) -> Result<Vec<(&'static str, Cow<'static, str>)>, String> {
+    let (installer, script) = files::INSTALLER;
+    let mut all = vec![
+        (installer, script.into()),
+        (files::LIST, files::list(plan.guest.family).into()),
+        (files::LAB_ENV, renderer.render(&settings::LAB_ENV, settings::lab_env(plan))?.into()),
+        (files::POSTGRESQL_CONF, settings::postgresql_conf(plan, renderer)?.into()),
     ];
-    let generated = generated.into_iter().map(|(path, content)| file(path, "0644", content.into()));
-    let verbatim =
-        files::of(role, plan.guest.family).map(|f| file(f.path, f.permissions(), Yaml::Script(f.content)));
-    let tree = map! {
-        "bootcmd" => bootcmd(plan.guest.family),
-        "ssh_authorized_keys" => default_keys.then(|| plan.guest.authorized_keys.clone()),
-        "users" => users,
-        "write_files" => Yaml::items(generated.chain(verbatim)),
-        "runcmd" => list![
-            "systemctl daemon-reload",
-            "systemctl enable virtwork-setup.service virtwork-refresh.service",
-            "sync",
-            "systemctl start --no-block virtwork-setup.service",
-        ],
-    };
-    let comment = match role {
-        Role::Primary => {
-            "# PostgreSQL primary under pgbench load. The work is done by virtwork-setup.service at every boot."
-        }
-        Role::Replica => "# PostgreSQL replica. The work is done by virtwork-setup.service at every boot.",
-    };
-    let mut lines = String::new();
-    tree.write_nested(&["#cloud-config", comment], USER_DATA_INDENT, &mut lines);
-    lines
+    all.extend(files::of(plan.guest.family).map(|file| (file.key(), file.content.into())));
+    Ok(all)
 }
 
-/// What is done first at every boot, before the files are written. runcmd comes last, some seconds later.
-fn bootcmd(family: Family) -> Yaml<'static> {
-    // an image with PostgreSQL starts a cluster of its own, which the set-up would have to wait for
-    let stop_clusters: &[&'static str] = match family {
-        Family::Debian => &[
-            "ln -sfn /dev/null /etc/systemd/system/postgresql@.service",
-            "systemctl stop --no-block 'postgresql@*.service'",
-        ],
-        Family::Rpm => &[],
-    };
-    // As soon as the files are there (cloud-init's first stage) and the package manager is configured (its second).
-    // What runcmd does again is for an image on which this finds no systemd.
-    let start = "systemd-run --quiet --no-block --collect \
-                 --property='After=cloud-init.service cloud-init-network.service cloud-config.service' \
-                 sh -c 'systemctl daemon-reload && \
-                 systemctl enable --quiet virtwork-setup.service virtwork-refresh.service && \
-                 systemctl start --no-block virtwork-setup.service'";
-    Yaml::items(stop_clusters.iter().chain([&start]).map(|command| Yaml::from(*command)))
+/// What fills the holes of [`USER_DATA`].
+fn user_data(plan: &Plan, role: Role) -> Value {
+    context! {
+        is_debian => plan.guest.family == Family::Debian,
+        install_unit => format!("virtwork-install@{}.service", role.as_str()),
+        user => plan.guest.user.clone(),
+        authorized_keys => plan.guest.authorized_keys.clone(),
+    }
 }
 
-fn file(path: &'static str, permissions: &'static str, content: Yaml<'static>) -> Yaml<'static> {
-    map! { "path" => path, "permissions" => permissions, "content" => content }
-}
-
-/// Network data, where the default of the image does not do.
+/// Whether the default of the image's network does not do.
 ///
 /// The guests name each other by single labels, completed from the search domains that KubeVirt's DHCP offers.
 /// systemd-networkd (Debian, Ubuntu) ignores those unless told; NetworkManager takes them.
-pub fn network_data(plan: &Plan) -> Option<String> {
-    if plan.guest.family != Family::Debian {
-        return None;
+pub fn needs_network_data(plan: &Plan) -> bool {
+    plan.guest.family == Family::Debian
+}
+
+/// What fills the holes of [`NETWORK_DATA`].
+fn network_data(plan: &Plan) -> Value {
+    let policy = plan.ip_family_policy;
+    context! {
+        dual_stack => matches!(policy, Some(IpFamilyPolicy::PreferDualStack | IpFamilyPolicy::RequireDualStack)),
     }
-    let dual_stack = matches!(
-        plan.ip_family_policy,
-        Some(IpFamilyPolicy::PreferDualStack | IpFamilyPolicy::RequireDualStack)
-    );
-    let tree = map! {
-        "version" => 2,
-        "ethernets" => map! {
-            "pod" => map! {
-                "match" => map! { "name" => "e*" },
-                "dhcp4" => true,
-                "dhcp4-overrides" => map! { "use-domains" => true },
-                // netplan refuses the file where the two overrides differ (networkd has one setting for both)
-                "dhcp6" => dual_stack.then_some(true),
-                "dhcp6-overrides" => dual_stack.then(|| map! { "use-domains" => true }),
-            },
-        },
-    };
-    let mut text = String::new();
-    tree.write(&mut text);
-    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Source;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_template_uses_what_it_is_given_and_nothing_else() {
+        let plan = Plan::new(&Source::built_in_defaults()).unwrap();
+        for (template, holes) in [
+            (NETWORK_DATA, network_data(&plan)),
+            (USER_DATA, user_data(&plan, Role::Primary)),
+            (settings::LAB_ENV, settings::lab_env(&plan)),
+            (settings::POSTGRESQL_CONF, settings::managed_settings(&plan)),
+        ] {
+            let given: BTreeSet<_> = holes.try_iter().unwrap().map(|name| name.to_string()).collect();
+            assert_eq!(template.variables(), given, "{}", template.name);
+        }
+    }
 }

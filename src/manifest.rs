@@ -1,5 +1,6 @@
 //! The objects: one pure builder for each, named by what it builds.
 
+pub mod config_map;
 pub mod data_volume;
 pub mod kustomization;
 pub mod network_policy;

@@ -92,6 +92,11 @@ impl Names {
         [&self.lab, "-credentials"].concat()
     }
 
+    /// The ConfigMap of the guests' files.
+    pub fn guest(&self) -> String {
+        format!("{}-guest", self.lab)
+    }
+
     /// The Secret of the user-data of a role.
     pub fn cloudinit(&self, role: Role) -> String {
         [&self.lab, "-", role.as_str(), "-cloudinit"].concat()

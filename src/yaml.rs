@@ -21,8 +21,6 @@ pub enum Yaml<'a> {
     Text(Cow<'a, str>),
     /// A script of ours, which is known to fit a `|` block.
     Script(&'static str),
-    /// A document inside this one, as [`Yaml::write_nested`] wrote it for the place where it stands.
-    Nested(&'a str),
     /// A sequence.
     List(Vec<Yaml<'a>>),
     /// A mapping.
@@ -115,20 +113,6 @@ impl<'a> Yaml<'a> {
         }
     }
 
-    /// Writes a mapping as the lines of a block: a document that stands inside another, `indent` deep.
-    ///
-    /// What is written here fits a block, so that it needs to be neither looked through nor indented afterwards.
-    pub fn write_nested(&self, comments: &[&str], indent: usize, out: &mut String) {
-        for comment in comments {
-            push_indent(indent, out);
-            out.push_str(comment);
-            out.push('\n');
-        }
-        if let Self::Map(entries) = self {
-            write_map(entries, indent, false, out);
-        }
-    }
-
     /// Writes the value after `key:` or `-`; `indent` is that of the lines below it.
     fn write_value(&self, indent: usize, out: &mut String) {
         match self {
@@ -146,10 +130,6 @@ impl<'a> Yaml<'a> {
             Self::Script(text) => {
                 out.push(' ');
                 write_lines(text, indent, out);
-            }
-            Self::Nested(lines) => {
-                out.push_str(" |\n");
-                out.push_str(lines);
             }
             Self::List(items) if items.is_empty() => out.push_str(" []\n"),
             Self::Map(entries) if entries.is_empty() => out.push_str(" {}\n"),
@@ -265,6 +245,13 @@ fn write_lines(text: &str, indent: usize, out: &mut String) {
         out.push('\n');
         start = end + 1;
     }
+}
+
+/// A text as it stands on a line, bare or in double quotes.
+pub(crate) fn line_scalar(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    write_line_scalar(text, &mut out);
+    out
 }
 
 fn write_line_scalar(text: &str, out: &mut String) {

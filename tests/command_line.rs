@@ -817,9 +817,10 @@ fn only_our_own_files_go_stale() {
         fs::remove_file(place.path("out").join(name)).unwrap();
     }
     let rest: Vec<_> = place.files("out").into_keys().filter(|name| !name.contains("-db-primary")).collect();
-    let kept = ["README.md", "link.yaml", "networkpolicy-db.yaml", "notes.txt", "secret-db-credentials.yaml"];
+    let kept = ["README.md", "configmap-db-guest.yaml", "link.yaml", "networkpolicy-db.yaml", "notes.txt"];
     assert_eq!(rest[..5], kept);
-    assert_eq!(rest[5..], ["secret-mine.yaml", "service-db-nodes.yaml", "service-db-replicas.yaml"]);
+    assert_eq!(rest[5..7], ["secret-db-credentials.yaml", "secret-mine.yaml"]);
+    assert_eq!(rest[7..], ["service-db-nodes.yaml", "service-db-replicas.yaml"]);
 }
 
 #[test]
@@ -1103,7 +1104,7 @@ fn a_disk_that_fills_up_leaves_the_directory_as_it_was() {
     place.run(&["-o", "out"]).ok();
     place.write("gen.yaml", "name: db\nlabels: {team: storage}\n");
     let before = place.files(".");
-    // no file may grow beyond 8 KiB: the user-data does not fit
+    // no file may grow beyond 8 KiB: the scripts do not fit
     let run = place.bash("trap '' XFSZ; ulimit -f 8; exec \"$GEN\" -o out");
     run.refused("File too large");
     assert_eq!(place.files("."), before);

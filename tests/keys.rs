@@ -154,8 +154,9 @@ fn what_a_change_needs_fits_what_it_changes() {
         // KubeVirt leaves the root disk of a VM that is there alone
         let roots = differ_at(&before, &after, "VirtualMachine", &["spec", "dataVolumeTemplates"]);
         assert!(!roots || matches!(change, Change::Root | Change::Lab), "`{path}`: root disks, {change:?}");
-        // a guest reads both when it starts
+        // a guest reads all three when it starts
         let guests = differ_at(&before, &after, "VirtualMachine", &["spec", "template"])
+            || differ_at(&before, &after, "ConfigMap", &["data"])
             || ["stringData", "data"].iter().any(|part| differ_at(&before, &after, "Secret", &[*part]));
         let at_once = matches!(change, Change::Nothing | Change::Apply | Change::Leftovers | Change::Stopped);
         assert!(

@@ -170,7 +170,7 @@ fn json(tree: &Yaml) -> serde_json::Value {
         Yaml::Bool(value) => (*value).into(),
         Yaml::Int(value) => (*value).into(),
         Yaml::Text(text) => text.as_ref().into(),
-        Yaml::Script(_) | Yaml::Nested(_) => unreachable!("the strategy makes none"),
+        Yaml::Script(_) => unreachable!("the strategy makes none"),
         Yaml::List(items) => items.iter().map(json).collect(),
         Yaml::Map(entries) => entries.iter().map(|(key, value)| (name(key), json(value))).collect(),
     }
@@ -199,22 +199,6 @@ proptest! {
         assert_layout(&out);
         let read: serde_json::Value = serde_yaml::from_str(&out).unwrap();
         prop_assert_eq!(read, json(&tree), "{}", out);
-    }
-
-    #[test]
-    fn any_nested_document_is_read_back_equal(
-        entries in prop::collection::btree_map(text(), tree(), 1..6),
-    ) {
-        let tree = mapping(entries);
-        let mut lines = String::new();
-        tree.write_nested(&["# a comment"], 4, &mut lines);
-        let data = Yaml::Map(vec![("userdata".into(), Yaml::Nested(&lines)), ("next".into(), true.into())]);
-        let out = written(&Yaml::Map(vec![("stringData".into(), data)]));
-        assert_layout(&out);
-        let read: serde_json::Value = serde_yaml::from_str(&out).unwrap();
-        let nested = read["stringData"]["userdata"].as_str().unwrap();
-        prop_assert_eq!(&nested[..12], "# a comment\n");
-        prop_assert_eq!(serde_yaml::from_str::<serde_json::Value>(nested).unwrap(), json(&tree), "{}", out);
     }
 
     #[test]
@@ -335,16 +319,15 @@ impl Objects {
         serde_yaml::from_str(&text).unwrap()
     }
 
-    fn file(&self, path: &str) -> String {
-        let user_data = self.user_data();
-        let mut files = user_data["write_files"].as_sequence().unwrap().iter();
-        text_at(files.find(|file| file["path"] == path).unwrap(), &["content"])
+    /// A file that every guest installs.
+    fn file(&self, key: &str) -> String {
+        text_at(self.get("ConfigMap", "-guest"), &["data", key])
     }
 
     /// A variable of lab.env, as a shell that sources it sees it.
     fn variable(&self, name: &str) -> String {
         let script = r#"set -eu; . /dev/stdin <<<"$1"; printf %s "${!2}""#;
-        let file = self.file("/etc/virtwork/lab.env");
+        let file = self.file("lab.env");
         let shell =
             Command::new("bash").args(["-c", script, "bash", &file, name]).env_clear().output().unwrap();
         assert!(shell.status.success() && shell.stderr.is_empty(), "{shell:?}");
@@ -356,7 +339,7 @@ impl Objects {
     }
 
     fn settings(&self) -> BTreeMap<String, String> {
-        let file = self.file("/etc/virtwork/postgresql.conf");
+        let file = self.file("postgresql.conf");
         let lines = file.lines().filter(|line| !line.starts_with('#'));
         lines.map(|line| read_setting(line).unwrap_or_else(|| panic!("not a setting: {line}"))).collect()
     }
@@ -628,7 +611,7 @@ proptest! {
             objects.0.iter().map(|d| (text_at(d, &["kind"]), text_at(d, &["metadata", "name"]))).collect();
         let has = |kind: &str, name: String| names.contains(&(kind.to_owned(), name));
         let kinds: Vec<_> = names.iter().map(|(kind, _)| kind.as_str()).collect();
-        let order = ["Secret", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"];
+        let order = ["Secret", "ConfigMap", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"];
         prop_assert!(kinds.is_sorted_by_key(|kind| order.iter().position(|k| k == kind)), "{:?}", kinds);
         for (at, name) in names.iter().enumerate() {
             prop_assert!(!names[..at].contains(name), "two of {:?}", name);
@@ -646,6 +629,9 @@ proptest! {
                 }
                 if let Some(name) = volume["cloudInitNoCloud"]["secretRef"]["name"].as_str() {
                     prop_assert!(has("Secret", name.to_owned()), "{}", name);
+                }
+                if let Some(name) = volume["configMap"]["name"].as_str() {
+                    prop_assert!(has("ConfigMap", name.to_owned()), "{}", name);
                 }
                 if let Some(name) = volume["secret"]["secretName"].as_str() {
                     prop_assert!(external || has("Secret", name.to_owned()), "{}", name);

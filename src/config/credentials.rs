@@ -43,7 +43,7 @@ section! {
             default: Literal("replication-password"),
             example: "replicator",
             with: "name: lab-passwords",
-            objects: &["Secret"],
+            objects: &["ConfigMap"],
             change: Restart,
         }
         /// Its key with the password of the role `pgbench`.
@@ -51,7 +51,7 @@ section! {
             default: Literal("client-password"),
             example: "application",
             with: "name: lab-passwords",
-            objects: &["Secret"],
+            objects: &["ConfigMap"],
             change: Restart,
         }
     }

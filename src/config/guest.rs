@@ -17,7 +17,7 @@ section! {
         "image" => image: ImageReference {
             default: Literal("quay.io/containerdisks/fedora:42"),
             example: "quay.io/containerdisks/debian:12",
-            objects: &["Secret", "VirtualMachine"],
+            objects: &["Secret", "ConfigMap", "VirtualMachine"],
             change: Root,
         }
         /// A DataSource of the cluster to clone the root disk from. Needs `os`.
@@ -26,7 +26,7 @@ section! {
             default: Words("none"),
             example: "{name: rhel9, namespace: openshift-virtualization-os-images}",
             with: "os: rhel",
-            objects: &["Secret", "VirtualMachine"],
+            objects: &["Secret", "ConfigMap", "VirtualMachine"],
             change: Root,
         }
         /// The operating system of the image. Disks of one family (Debian and Ubuntu, or all others) are not for the
@@ -35,7 +35,7 @@ section! {
             default: Words("what the name of the image says"),
             example: "fedora",
             with: "image: \"registry.example.com/golden/lab:1\"",
-            objects: &["Secret", "VirtualMachine"],
+            objects: &["Secret", "ConfigMap", "VirtualMachine"],
             change: Lab,
         }
         /// Whether the root disk outlives a stop of its VM. One from a data-source always does.
@@ -59,21 +59,21 @@ section! {
         "packages" => packages: Packages {
             default: Literal("install"),
             example: "preinstalled",
-            objects: &["Secret"],
+            objects: &["ConfigMap"],
             change: Restart,
         }
         /// Packages to install beside PostgreSQL.
         "extra-packages" => extra_packages: Vec<Spanned<PackageName>> {
             default: Literal("[]"),
             example: "[sysstat]",
-            objects: &["Secret"],
+            objects: &["ConfigMap"],
             change: Restart,
         }
         /// Proxy for the package manager.
         "http-proxy" => http_proxy: ProxyUrl {
             default: Words("none"),
             example: "http://proxy.example.com:3128",
-            objects: &["Secret"],
+            objects: &["ConfigMap"],
             change: Restart,
         }
         /// Secret of the cluster to pull the image of an ephemeral root disk with.

@@ -14,7 +14,7 @@ section! {
         "clients" => clients: u32 {
             default: Words("the scale, at most 10"),
             example: "8",
-            objects: &["Secret"],
+            objects: &["ConfigMap"],
             change: Restart,
         }
         /// Threads that drive the clients, at most as many as those.
@@ -23,7 +23,7 @@ section! {
             default: Words("the clients, at most 2"),
             example: "4",
             with: "clients: 256",
-            objects: &["Secret"],
+            objects: &["ConfigMap"],
             change: Restart,
         }
         /// Seconds of one round. The history table is emptied between rounds, and at 512 MiB.
@@ -35,7 +35,7 @@ section! {
         "duration" => duration: u32 {
             default: Literal("300"),
             example: "600",
-            objects: &["Secret"],
+            objects: &["ConfigMap"],
             change: Restart,
         }
         /// Seconds between two rounds.
@@ -43,7 +43,7 @@ section! {
         "pause" => pause: u32 {
             default: Literal("10"),
             example: "0",
-            objects: &["Secret"],
+            objects: &["ConfigMap"],
             change: Restart,
         }
         /// Transactions a second, over all clients.
@@ -55,14 +55,14 @@ section! {
         "rate" => rate: u32 {
             default: Words("as many as possible"),
             example: "200",
-            objects: &["Secret"],
+            objects: &["ConfigMap"],
             change: Restart,
         }
         /// How queries are sent (`pgbench -M`).
         "protocol" => protocol: Protocol {
             default: Literal("simple"),
             example: "prepared",
-            objects: &["Secret"],
+            objects: &["ConfigMap"],
             change: Restart,
         }
         /// Partitions of the accounts table; 0 is a plain table.
@@ -70,7 +70,7 @@ section! {
         "partitions" => partitions: u32 {
             default: Literal("0"),
             example: "8",
-            objects: &["Secret"],
+            objects: &["ConfigMap"],
             change: Lab,
         }
     }

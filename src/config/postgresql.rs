@@ -13,7 +13,7 @@ section! {
         "max-slot-wal-keep-size" => max_slot_wal_keep_size: PgSize {
             default: Words("2GB up to 30 replicas, 4GB up to 62, 8GB up to 126 and so on; at least `wal-keep-size`"),
             example: "8GB",
-            objects: &["Secret", "DataVolume"],
+            objects: &["ConfigMap", "DataVolume"],
             change: Room,
         }
         /// Any other settings, by PostgreSQL's own names and in its own units. They are checked against PostgreSQL 13
@@ -21,7 +21,7 @@ section! {
         "parameters" => parameters: Entries<ParameterName, ParameterValue> {
             default: Literal("{}"),
             example: "{work_mem: 16MB, max_wal_size: 8GB}",
-            objects: &["Secret", "DataVolume"],
+            objects: &["ConfigMap", "DataVolume"],
             change: Room,
         }
         /// Who reaches port 5432 beside the namespace's pods.

@@ -60,7 +60,7 @@ section! {
         "wal-disk-size" => wal_disk_size: Quantity {
             default: Words("none"),
             example: "30Gi",
-            objects: &["Secret", "DataVolume", "VirtualMachine"],
+            objects: &["ConfigMap", "DataVolume", "VirtualMachine"],
             change: Nodes,
         }
         /// StorageClass of the disks.

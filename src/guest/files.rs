@@ -1,30 +1,41 @@
-//! The scripts and units that go into user-data word for word.
+//! The files of the guests: what they are called in the ConfigMap, and where they belong.
 
 use crate::names::Role::{self, Primary, Replica};
 use crate::plan::Family::{self, Debian, Rpm};
+use std::fmt::Write as _;
 
-/// A file of `templates/` and its place in the guest.
+/// What installs the others: it is run from the disk.
+pub const INSTALLER: (&str, &str) = ("install.sh", include_str!("../../templates/common/install.sh"));
+/// The key of the [list](list).
+pub const LIST: &str = "files.txt";
+/// The keys of the files that are made from the config.
+pub const LAB_ENV: &str = "lab.env";
+/// See [`LAB_ENV`].
+pub const POSTGRESQL_CONF: &str = "postgresql.conf";
+
+/// A file of `templates/` that reaches the guest word for word.
 pub struct File {
-    /// Absolute path in the guest.
-    pub path: &'static str,
     /// The file, word for word.
     pub content: &'static str,
+    template: &'static str,
+    path: &'static str,
     role: Option<Role>,
     family: Option<Family>,
 }
 
 impl File {
-    /// The mode as cloud-init wants it: a string. What lies in `sbin` is run, the rest is read.
-    pub fn permissions(&self) -> &'static str {
-        if self.path.starts_with("/usr/local/sbin/") { "0755" } else { "0644" }
+    /// Its key in the ConfigMap: the name of the template.
+    pub fn key(&self) -> &'static str {
+        self.template.rsplit('/').next().unwrap_or(self.template)
     }
 }
 
 macro_rules! files {
     ($($template:literal => $path:literal for $role:expr, $family:expr;)+) => {
         [$(File {
-            path: $path,
             content: include_str!(concat!("../../templates/", $template)),
+            template: $template,
+            path: $path,
             role: $role,
             family: $family,
         }),+]
@@ -33,10 +44,10 @@ macro_rules! files {
 
 /// All files, in the order in which a reader meets them: what happens at boot, then what it calls.
 static FILES: &[File] = &files! {
-    "primary/virtwork-setup.service" => "/etc/systemd/system/virtwork-setup.service" for Some(Primary), None;
+    "primary/virtwork-primary-setup.service" => "/etc/systemd/system/virtwork-setup.service" for Some(Primary), None;
     "primary/virtwork-db-replication-setup.sh" => "/usr/local/sbin/virtwork-db-replication-setup.sh" for Some(Primary), None;
     "primary/database.sh" => "/usr/local/lib/virtwork/database.sh" for Some(Primary), None;
-    "replica/virtwork-setup.service" => "/etc/systemd/system/virtwork-setup.service" for Some(Replica), None;
+    "replica/virtwork-replica-setup.service" => "/etc/systemd/system/virtwork-setup.service" for Some(Replica), None;
     "replica/virtwork-db-replica-setup.sh" => "/usr/local/sbin/virtwork-db-replica-setup.sh" for Some(Replica), None;
     "replica/standby.sh" => "/usr/local/lib/virtwork/standby.sh" for Some(Replica), None;
     "common/node.sh" => "/usr/local/lib/virtwork/node.sh" for None, None;
@@ -51,7 +62,7 @@ static FILES: &[File] = &files! {
     "debian/postgresql.service" => "/usr/local/share/virtwork/postgresql.service" for None, Some(Debian);
     "common/virtwork-server-start.sh" => "/usr/local/sbin/virtwork-server-start.sh" for None, None;
     "common/virtwork-ready.socket" => "/etc/systemd/system/virtwork-ready.socket" for None, None;
-    "common/virtwork-ready@.service" => "/etc/systemd/system/virtwork-ready@.service" for None, None;
+    "common/virtwork-ready.service" => "/etc/systemd/system/virtwork-ready@.service" for None, None;
     "common/virtwork-ready.sh" => "/usr/local/sbin/virtwork-ready.sh" for None, None;
     "common/virtwork-database.service" => "/etc/systemd/system/virtwork-database.service" for None, None;
     "common/virtwork-database.sh" => "/usr/local/sbin/virtwork-database.sh" for None, None;
@@ -59,22 +70,64 @@ static FILES: &[File] = &files! {
     "primary/virtwork-primary-watch.sh" => "/usr/local/sbin/virtwork-primary-watch.sh" for Some(Primary), None;
     "replica/virtwork-replica-watch.service" => "/etc/systemd/system/virtwork-replica-watch.service" for Some(Replica), None;
     "replica/virtwork-replica-watch.sh" => "/usr/local/sbin/virtwork-replica-watch.sh" for Some(Replica), None;
-    "common/virtwork-refresh.service" => "/etc/systemd/system/virtwork-refresh.service" for None, None;
 };
 
-/// The files of a role on a family.
-pub fn of(role: Role, family: Family) -> impl Iterator<Item = &'static File> {
-    FILES.iter().filter(move |file| {
-        file.role.is_none_or(|wanted| wanted == role) && file.family.is_none_or(|wanted| wanted == family)
-    })
+/// The files of a family, for all roles.
+pub fn of(family: Family) -> impl Iterator<Item = &'static File> {
+    FILES.iter().filter(move |file| file.family.is_none_or(|wanted| wanted == family))
+}
+
+/// What the installer goes by, a line for each file: its role, mode, key and place. What lies in `sbin` is run, the rest
+/// is read.
+pub fn list(family: Family) -> String {
+    let mut list = String::from("# role mode key path\n");
+    for key in [LAB_ENV, POSTGRESQL_CONF] {
+        let _ = writeln!(list, "all 0644 {key} /etc/virtwork/{key}");
+    }
+    for file in of(family) {
+        let role = file.role.map_or("all", Role::as_str);
+        let mode = if file.path.starts_with("/usr/local/sbin/") { "0755" } else { "0644" };
+        let _ = writeln!(list, "{role} {mode} {} {}", file.key(), file.path);
+    }
+    list
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
     #[test]
     fn every_script_fits_a_block() {
-        for file in super::FILES {
+        for file in FILES {
             assert!(crate::yaml::fits_block(file.content), "{}", file.path);
+        }
+        assert!(crate::yaml::fits_block(INSTALLER.1));
+    }
+
+    #[test]
+    fn each_file_has_a_key_of_its_own_that_a_config_map_takes() {
+        for family in [Rpm, Debian] {
+            let mut keys = BTreeSet::new();
+            for key in of(family).map(File::key).chain([INSTALLER.0, LIST, LAB_ENV, POSTGRESQL_CONF]) {
+                assert!(keys.insert(key), "{key} twice");
+                assert!(
+                    key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+                    "{key}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_role_has_two_files_in_one_place() {
+        for family in [Rpm, Debian] {
+            for role in [Primary, Replica] {
+                let mut paths = BTreeSet::new();
+                for file in of(family).filter(|file| file.role.is_none_or(|wanted| wanted == role)) {
+                    assert!(paths.insert(file.path), "{}", file.path);
+                }
+            }
         }
     }
 }

@@ -1,114 +1,83 @@
 //! The two files that are made from the config: values for the scripts, settings for the server.
 
+use super::template::{Renderer, Template, conf, template};
 use crate::names::{POSTGRESQL_PORT, Role};
 use crate::plan::Plan;
-use std::fmt::Write;
+use minijinja::context;
+use minijinja::value::Value;
+use std::fmt::Write as _;
 
 /// `/etc/virtwork/lab.env`: every value that a script uses, as shell assignments. It holds no secret.
-pub fn lab_env(plan: &Plan, role: Role) -> String {
+pub const LAB_ENV: Template = template!("lab.env");
+/// The managed settings of `/etc/virtwork/postgresql.conf`.
+pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
+
+/// What fills the holes of [`LAB_ENV`].
+pub fn lab_env(plan: &Plan) -> Value {
     let pgbench = &plan.pgbench;
-    let vm = plan.vm(role);
     let (replication_key, client_key) = plan.credentials.keys();
-    let mut file = ShellFile::default();
-    file.comment("Values of the lab, read by every script.");
-    file.set("PRIMARY_HOST", &plan.names.primary_service());
-    file.comment("The same by its own name, too: the Service leads nowhere while the primary is not ready.");
-    let hosts = [plan.names.primary_service(), plan.names.vm(Role::Primary, 0)];
-    file.set("PRIMARY_HOSTS", &hosts.join(","));
-    file.comment("Installed where they are missing; with no name here the package manager is never called.");
-    file.set("PACKAGES", &plan.guest.packages.join(" "));
-    file.set("HTTP_PROXY_URL", plan.guest.http_proxy.as_deref().unwrap_or(""));
-    file.comment("File names on the credentials disk.");
-    file.set("REPLICATION_KEY", replication_key);
-    file.set("CLIENT_KEY", client_key);
-    file.comment("Whether the WAL has a disk of its own.");
-    file.set("WAL_DISK", if vm.wal_disk.is_some() { "yes" } else { "no" });
-    file.comment("The load. Durations in seconds; no rate: as many transactions as possible.");
-    file.set("PGBENCH_SCALE", &pgbench.scale.to_string());
-    file.set("PGBENCH_CLIENTS", &pgbench.clients.to_string());
-    file.set("PGBENCH_THREADS", &pgbench.threads.to_string());
-    file.set("PGBENCH_DURATION", &pgbench.duration.to_string());
-    file.set("PGBENCH_PAUSE", &pgbench.pause.to_string());
-    file.set("PGBENCH_RATE", &pgbench.rate.map(|rate| rate.to_string()).unwrap_or_default());
-    file.set("PGBENCH_PROTOCOL", pgbench.protocol.as_str());
-    file.set("PGBENCH_PARTITIONS", &pgbench.partitions.to_string());
-    file.0
+    let primary = plan.names.primary_service();
+    let wal_disks = [Role::Primary, Role::Replica].into_iter();
+    let wal_disks = wal_disks.filter(|role| plan.vm(*role).wal_disk.is_some()).map(Role::as_str);
+    context! {
+        primary_hosts => format!("{primary},{}", plan.names.vm(Role::Primary, 0)),
+        primary_host => primary,
+        packages => plan.guest.packages.join(" "),
+        http_proxy_url => plan.guest.http_proxy.as_deref().unwrap_or_default(),
+        replication_key => replication_key,
+        client_key => client_key,
+        wal_disks => wal_disks.collect::<Vec<_>>().join(" "),
+        pgbench_scale => pgbench.scale.to_string(),
+        pgbench_clients => pgbench.clients.to_string(),
+        pgbench_threads => pgbench.threads.to_string(),
+        pgbench_duration => pgbench.duration.to_string(),
+        pgbench_pause => pgbench.pause.to_string(),
+        pgbench_rate => pgbench.rate.map(|rate| rate.to_string()).unwrap_or_default(),
+        pgbench_protocol => pgbench.protocol.as_str(),
+        pgbench_partitions => pgbench.partitions.to_string(),
+    }
 }
 
-/// Shell assignments, each value in single quotes.
-#[derive(Default)]
-struct ShellFile(String);
-
-impl ShellFile {
-    fn comment(&mut self, text: &str) {
-        let _ = writeln!(self.0, "# {text}");
-    }
-
-    fn set(&mut self, name: &str, value: &str) {
-        let _ = writeln!(self.0, "{name}='{}'", value.replace('\'', r"'\''"));
+/// What fills the holes of [`POSTGRESQL_CONF`].
+pub fn managed_settings(plan: &Plan) -> Value {
+    let postgresql = &plan.postgresql;
+    context! {
+        port => POSTGRESQL_PORT.to_string(),
+        max_connections => postgresql.max_connections.to_string(),
+        max_wal_senders => postgresql.max_wal_senders.to_string(),
+        max_replication_slots => postgresql.max_wal_senders.to_string(),
+        wal_keep_size => postgresql.wal_keep_size.to_string(),
+        max_slot_wal_keep_size => postgresql.max_slot_wal_keep_size.to_string(),
     }
 }
 
 /// `/etc/virtwork/postgresql.conf`: the managed settings, then the user's own.
-pub fn postgresql_conf(plan: &Plan) -> String {
-    let postgresql = &plan.postgresql;
-    let senders = postgresql.max_wal_senders.to_string();
-    let mut file = String::new();
-    let mut section = |comment: &str, settings: &[(&str, &str)]| {
-        let settings: Vec<_> = settings
-            .iter()
-            // PostgreSQL takes the last of two; a reader should see one
-            .filter(|(name, _)| !postgresql.parameters.iter().any(|(set, _)| set == name))
-            .collect();
-        if !settings.is_empty() {
-            let _ = writeln!(file, "# {comment}");
-        }
-        for (name, value) in settings {
-            file.push_str(&setting(name, value));
-        }
-    };
-    section(
-        "Connections. pg_hba.conf asks each for its password.",
-        &[
-            ("listen_addresses", "*"),
-            ("port", &POSTGRESQL_PORT.to_string()),
-            ("password_encryption", "scram-sha-256"),
-            ("max_connections", &postgresql.max_connections.to_string()),
-        ],
-    );
-    section(
-        "Replication, the same on primary and replicas: a standby must not have less than its primary.",
-        &[
-            ("wal_level", "replica"),
-            ("hot_standby", "on"),
-            ("max_wal_senders", &senders),
-            ("max_replication_slots", &senders),
-            ("wal_keep_size", &postgresql.wal_keep_size.to_string()),
-            ("max_slot_wal_keep_size", &postgresql.max_slot_wal_keep_size.to_string()),
-        ],
-    );
-    section(
-        "Power loss sends no FIN: with the default of a minute a replica waits that long for a dead primary.",
-        &[("wal_receiver_timeout", "10s")],
-    );
-    section(
-        "A WAL sender that writes to a peer which is gone blocks the checkpointer when its slot is given up.",
-        &[("tcp_user_timeout", "30s")],
-    );
-    section(
-        "To the journal.",
-        &[("log_destination", "stderr"), ("logging_collector", "off"), ("log_line_prefix", "[%p] %q%u@%d ")],
-    );
-    if !postgresql.parameters.is_empty() {
-        file.push_str("# postgresql.parameters of the config.\n");
+pub fn postgresql_conf(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
+    let managed = renderer.render(&POSTGRESQL_CONF, managed_settings(plan))?;
+    let own = &plan.postgresql.parameters;
+    if own.is_empty() {
+        return Ok(managed);
     }
-    for (name, value) in &postgresql.parameters {
-        file.push_str(&setting(name, value));
+    let mut file = without(&managed, own);
+    file.push_str("# postgresql.parameters of the config.\n");
+    for (name, value) in own {
+        let _ = writeln!(file, "{name} = {}", conf(value));
     }
-    file
+    Ok(file)
 }
 
-/// A line of postgresql.conf. Between its quotes a backslash escapes and a quote is doubled (guc-file.l).
-fn setting(name: &str, value: &str) -> String {
-    format!("{name} = '{}'\n", value.replace('\\', r"\\").replace('\'', "''"))
+/// The managed settings without those that the user's replace: PostgreSQL takes the last of two, a reader should see
+/// one. A comment goes with the last setting below it.
+fn without(managed: &str, own: &[(String, String)]) -> String {
+    let mut kept = String::new();
+    let mut comment = "";
+    for line in managed.split_inclusive('\n') {
+        if line.starts_with('#') {
+            comment = line;
+        } else if !own.iter().any(|(name, _)| line.split(' ').next() == Some(name)) {
+            kept.push_str(std::mem::take(&mut comment));
+            kept.push_str(line);
+        }
+    }
+    kept
 }

@@ -26,7 +26,7 @@ pub fn files(resources: Vec<String>) -> [Document<'static>; 2] {
 /// kustomize knows the fields of Deployments, not of VirtualMachines. Overlays inherit this: the Secret of the passwords
 /// may come from a `secretGenerator`, whose names end with a hash, and labels that go into the Services' selectors reach
 /// the pods, too. No other name is mapped on purpose: with `namePrefix` VMs would start that look for each other by the
-/// names in their user-data, which kustomize cannot change.
+/// names in their files, which kustomize cannot change.
 fn configuration() -> Yaml<'static> {
     let template_labels = || {
         list![map! {

@@ -2,11 +2,10 @@
 
 use super::metadata;
 use crate::document::Document;
-use crate::guest;
+use crate::guest::Guest;
 use crate::names::{CLIENT_KEY, REPLICATION_KEY, Role};
 use crate::plan::Plan;
 use crate::secrets::Passwords;
-use crate::yaml::Yaml;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -27,15 +26,15 @@ pub fn credentials<'p>(plan: &'p Plan, passwords: &Passwords) -> Document<'p> {
 
 /// The user-data of a role, and the network data where the guest's family needs it. Inline user-data ends at 2048
 /// bytes; a Secret at 1 MiB.
-pub fn cloudinit<'p>(plan: &'p Plan, role: Role, user_data: &'p str) -> Document<'p> {
+pub fn cloudinit<'p>(plan: &'p Plan, guest: &'p Guest, role: Role, user_data: &'p str) -> Document<'p> {
     let name = plan.names.cloudinit(role);
     let tree = map! {
         "apiVersion" => "v1",
         "kind" => "Secret",
         "metadata" => metadata(plan, &name, None, &plan.annotations.object),
         "stringData" => map! {
-            "userdata" => Yaml::Nested(user_data),
-            "networkdata" => guest::network_data(plan),
+            "userdata" => user_data,
+            "networkdata" => guest.network_data.as_deref(),
         },
     };
     Document::new("Secret", name, tree)

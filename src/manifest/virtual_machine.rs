@@ -87,10 +87,12 @@ fn domain<'p>(plan: &Plan, vm: &'p VmPlan, name: &str) -> Yaml<'p> {
             "dedicatedIOThread" => vm.dedicated_io_thread,
         }
     };
-    let credentials = map! {
-        "name" => "credentials",
-        "serial" => "credentials",
-        "disk" => map! { "bus" => "virtio", "readonly" => true },
+    let files = |name: &'static str| {
+        map! {
+            "name" => name,
+            "serial" => name,
+            "disk" => map! { "bus" => "virtio", "readonly" => true },
+        }
     };
     map! {
         "cpu" => cpu,
@@ -101,7 +103,8 @@ fn domain<'p>(plan: &Plan, vm: &'p VmPlan, name: &str) -> Yaml<'p> {
             "disks" => list![
                 disk("root"),
                 disk("cloudinit"),
-                credentials,
+                files("guest"),
+                files("credentials"),
                 database_disk(DATA_DISK),
                 vm.wal_disk.as_ref().map(|_| database_disk(WAL_DISK)),
             ],
@@ -139,9 +142,11 @@ fn volumes<'p>(plan: &'p Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml<'p> 
         "name" => "cloudinit",
         "cloudInitNoCloud" => map! {
             "secretRef" => secret(),
-            "networkDataSecretRef" => guest::network_data(plan).map(|_| secret()),
+            "networkDataSecretRef" => guest::needs_network_data(plan).then(secret),
         },
     };
+    // a label of its own: cloud-init takes a disk called `cidata` for its own
+    let guest = map! { "name" => plan.names.guest(), "volumeLabel" => "virtwork" };
     let credentials = match &plan.credentials {
         CredentialsPlan::File(_) => plan.names.credentials().into(),
         CredentialsPlan::ExistingSecret { name, .. } => Yaml::from(name.as_str()),
@@ -152,6 +157,7 @@ fn volumes<'p>(plan: &'p Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml<'p> 
     list![
         root,
         cloudinit,
+        map! { "name" => "guest", "configMap" => guest },
         map! { "name" => "credentials", "secret" => map! { "secretName" => credentials } },
         database_disk(DATA_DISK),
         vm.wal_disk.as_ref().map(|_| database_disk(WAL_DISK)),

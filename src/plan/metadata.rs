@@ -80,8 +80,8 @@ const MAX_ANNOTATIONS: usize = 240 << 10;
 /// times.
 const MAX_METADATA: usize = 384 << 10;
 
-/// `oc apply` without `--server-side` writes an object, its annotations included, into one more annotation; a Secret of
-/// ours has up to 100 KiB of user-data.
+/// `oc apply` without `--server-side` writes an object, its annotations included, into one more annotation; our
+/// ConfigMap has up to 100 KiB of files.
 const MAX_CLIENT_SIDE: usize = 64 << 10;
 
 /// Whether a key stands below one of the domains.

@@ -85,9 +85,14 @@ check_version() {
   fi
 }
 
+# ROLE is the set-up script's.
+has_wal_disk() {
+  [[ " $WAL_DISKS " == *" $ROLE "* ]]
+}
+
 mount_wal_disk() {
   local wal=$PGDATA/pg_wal
-  if [[ $WAL_DISK == no ]]; then
+  if ! has_wal_disk; then
     [[ ! -L $wal ]] ||
       refuse "$wal is on a separate disk, but the config has none; nothing was touched;" \
         "set wal-disk-size again"
@@ -108,7 +113,7 @@ mount_wal_disk() {
 # shellcheck disable=SC2034  # WAL_OPTIONS is read by the scripts that source this file
 new_wal_directory() {
   WAL_OPTIONS=()
-  if [[ $WAL_DISK == yes ]]; then
+  if has_wal_disk; then
     # What a start left that was cut off before anything was in it.
     find "$WAL_MOUNT" -maxdepth 1 -name 'pg_wal.*' -empty -delete
     WAL_OPTIONS=("--waldir=$(as_postgres mktemp -d "$WAL_MOUNT/pg_wal.XXXXXX")")

@@ -2,6 +2,8 @@
 # Runs at every boot of the primary, before postgresql.service, and changes only what is missing or different.
 set -euo pipefail
 
+ROLE=primary
+
 # shellcheck source=templates/common/lib.sh
 . /usr/local/lib/virtwork/lib.sh
 # shellcheck source=templates/common/node.sh

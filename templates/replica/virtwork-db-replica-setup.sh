@@ -3,6 +3,8 @@
 # again where the data can never catch up.
 set -euo pipefail
 
+ROLE=replica
+
 # shellcheck source=templates/common/lib.sh
 . /usr/local/lib/virtwork/lib.sh
 # shellcheck source=templates/common/node.sh
@@ -100,7 +102,7 @@ check_room() {
   local need wal=$((1 << 20))
   need=$(ask_primary 'SELECT sum(pg_database_size(oid))::bigint / 1024 FROM pg_database' 2>/dev/null) ||
     fail "the primary $PRIMARY_HOST does not say how large its databases are"
-  if [[ $WAL_DISK == yes ]]; then
+  if has_wal_disk; then
     check_free "$WAL_MOUNT" "$wal"
     wal=0
   fi

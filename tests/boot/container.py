@@ -39,8 +39,8 @@ class Container:
         self.process = None
         self.init = None
 
-    def start(self, seed, secrets, data):
-        """Boots with `seed`, the NoCloud image; `secrets` and `data` are image files by serial."""
+    def start(self, seed, files, data):
+        """Boots with `seed`, the NoCloud image; `files` (read-only) and `data` are images by serial."""
         upper, work = self.directory / "upper", self.directory / "work"
         if not self.vm.persistent_root:
             disks.remove(upper)
@@ -49,7 +49,7 @@ class Container:
             path.mkdir(parents=True, exist_ok=True)
         run("mount", "-t", "overlay", "overlay", "-o",
             f"lowerdir={':'.join(str(layer) for layer in self.layers)},upperdir={upper},workdir={work}", self.root)
-        for serial, image in {**data, **secrets, "": seed}.items():
+        for serial, image in {**data, **files, "": seed}.items():
             readonly = [] if serial in data else ["--read-only"]
             self.loops[serial] = run("losetup", "--find", "--show", *readonly, image)
         links = " ".join(f"{serial}={device}" for serial, device in self.loops.items() if serial)

@@ -20,8 +20,8 @@ def iso(path, label, files):
         run("xorriso", "-as", "mkisofs", "-quiet", "-J", "-R", "-V", label, "-o", path, directory)
 
 
-def secret_iso(path, label, files):
-    """A Secret volume: the keys, and the entries of the atomic writer that stand beside them in the pod."""
+def files_iso(path, label, files):
+    """A volume of a Secret or ConfigMap: the keys, and the entries of the atomic writer that stand beside them in the pod."""
     stamp = time.strftime("..%Y_%m_%d_%H_%M_%S.123456789")
     entries = {f"{directory}{name}": content for directory in ("", "..data/", f"{stamp}/")
                for name, content in files.items()}

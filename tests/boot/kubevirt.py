@@ -14,7 +14,7 @@ UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
 
 @dataclasses.dataclass(frozen=True)
 class Disk:
-    """A disk of a VM. `kind` is one of container-disk, cloud-init, secret, data-volume."""
+    """A disk of a VM. `kind` is one of container-disk, cloud-init, secret, config-map, data-volume."""
 
     name: str
     kind: str
@@ -45,6 +45,13 @@ def secret_files(secret):
     return files
 
 
+def files(disk, objects):
+    """The files of a Secret's or ConfigMap's disk: name to bytes."""
+    if disk.kind == "secret":
+        return secret_files(objects["Secret", disk.source["secretName"]])
+    return {key: text.encode() for key, text in objects["ConfigMap", disk.source["name"]]["data"].items()}
+
+
 class VirtualMachine:
     """A VirtualMachine document and what virt-launcher takes from it."""
 
@@ -70,7 +77,7 @@ class VirtualMachine:
         volume.pop("name")
         (key, source), = volume.items()
         kind = {"containerDisk": "container-disk", "cloudInitNoCloud": "cloud-init", "secret": "secret",
-                "dataVolume": "data-volume"}[key]
+                "configMap": "config-map", "dataVolume": "data-volume"}[key]
         return Disk(disk["name"], kind, source, disk.get("serial"), disk["disk"].get("readonly", False))
 
     @property
@@ -79,6 +86,10 @@ class VirtualMachine:
 
     def is_root(self, disk):
         return disk.kind == "container-disk" or disk.source.get("name") in self.root_templates
+
+    def file_disks(self):
+        """The disks with the files of Secrets and ConfigMaps."""
+        return [disk for disk in self.disks if disk.kind in ("secret", "config-map")]
 
     def database_disks(self):
         """The disks that outlive the VM, by DataVolume."""

@@ -117,12 +117,12 @@ class Lab:
             node.pod, node.ready, node.failures = pod, False, 0
         seed = node.directory / "cloudinit.iso"
         disks.iso(seed, "cidata", vm.seed(self.objects))
-        secrets = {}
-        for disk in vm.disks:
-            if disk.kind == "secret":
-                files = kubevirt.secret_files(self.objects["Secret", disk.source["secretName"]])
-                secrets[disk.serial] = node.directory / f"{disk.name}.iso"
-                disks.secret_iso(secrets[disk.serial], disk.source.get("volumeLabel", "cfgdata"), files)
+        files = {}
+        for disk in vm.file_disks():
+            if disk.serial not in without:
+                files[disk.serial] = node.directory / f"{disk.name}.iso"
+                disks.files_iso(files[disk.serial], disk.source.get("volumeLabel", "cfgdata"),
+                                kubevirt.files(disk, self.objects))
         data = {disk.serial: self.disk(volume) for volume, disk in vm.database_disks().items()
                 if disk.serial not in without}
         if self.containers:
@@ -131,7 +131,7 @@ class Lab:
         else:
             guest = Machine(vm, node.directory, pod, images.MACHINE.path, image)
         node.guest = guest
-        guest.start(seed, secrets, data)
+        guest.start(seed, files, data)
 
     def stop(self, *names):
         """Powers VMs off in order, all at once; each must be down by itself within its grace period."""
@@ -295,7 +295,6 @@ class Lab:
 
 
 def _family(objects):
-    """debian or rpm: only its own scripts tell."""
-    userdata = next(d["stringData"]["userdata"] for (kind, _), d in objects.items()
-                    if kind == "Secret" and "userdata" in d.get("stringData", {}))
-    return "debian" if "/etc/postgresql-common/" in userdata else "rpm"
+    """debian or rpm: only its own files tell."""
+    files = next(d["data"]["files.txt"] for (kind, _), d in objects.items() if kind == "ConfigMap")
+    return "debian" if "/etc/postgresql-common/" in files else "rpm"

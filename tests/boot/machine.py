@@ -40,13 +40,13 @@ class Machine:
         self.agent = None
         self.monitor = None
 
-    def start(self, seed, secrets, data):
-        """Boots with `seed`, the NoCloud image; `secrets` and `data` are image files by serial."""
+    def start(self, seed, files, data):
+        """Boots with `seed`, the NoCloud image; `files` (read-only) and `data` are images by serial."""
         if not (self.vm.persistent_root and self.root.exists()):
             self.root.unlink(missing_ok=True)
             run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.images / f"{self.kind}.raw", self.root)
         disks = [_disk("root", self.root, form="qcow2"), _disk("cloudinit", seed, readonly=True)]
-        disks += [_disk(serial, path, serial, readonly=True) for serial, path in secrets.items()]
+        disks += [_disk(serial, path, serial, readonly=True) for serial, path in files.items()]
         disks += [_disk(serial, path, serial) for serial, path in data.items()]
         # The PCI layout of KubeVirt's machines: each device behind a port of its own, the network's first, so that it is
         # called enp1s0.

@@ -74,7 +74,7 @@ def check_bundle(case, text, documents):
     def of(kind):
         return {d["metadata"]["name"]: d for d in documents if d["kind"] == kind}
 
-    secrets, services, volumes, vms = map(of, ("Secret", "Service", "DataVolume", "VirtualMachine"))
+    secrets, maps, services, volumes, vms = map(of, ("Secret", "ConfigMap", "Service", "DataVolume", "VirtualMachine"))
     pods = {name: vm["spec"]["template"] for name, vm in vms.items()}
 
     def selected(selector):
@@ -118,6 +118,13 @@ def check_bundle(case, text, documents):
                         fault(name, f"{key} names {reference}")
                     if reference is None and data in secrets[volume["cloudInitNoCloud"]["secretRef"]["name"]]["stringData"]:
                         fault(name, f"{key} is missing")
+            if "configMap" in volume:
+                source = volume["configMap"]
+                if source["name"] not in maps or source.get("volumeLabel", "cidata").lower() == "cidata":
+                    fault(name, f"no ConfigMap {source['name']}, or cloud-init takes it for its own")
+                userdata = secrets[f"{name.rpartition('-')[0]}-cloudinit"]["stringData"]["userdata"]
+                role = pods[name]["metadata"]["labels"]["virtwork/role"]
+                unpack(f"{case}: {name}", userdata, maps[source["name"]]["data"], role, fault)
             if "secret" in volume:
                 source = volume["secret"]["secretName"]
                 ours = any("data" in secret for secret in secrets.values())
@@ -128,44 +135,62 @@ def check_bundle(case, text, documents):
     uuids = [pod["spec"]["domain"]["firmware"]["uuid"] for pod in pods.values()]
     if len(set(uuids)) != len(uuids):
         fault("firmware", "two VMs have the same UUID")
-    for name, secret in secrets.items():
-        if "userdata" in secret.get("stringData", {}):
-            unpack(name, secret["stringData"]["userdata"], fault)
+    for name, config_map in maps.items():
+        if not all(re.fullmatch(r"[-._a-zA-Z0-9]+", key) for key in config_map["data"]):
+            fault(name, "has a key that is no key")
+        if sum(len(content.encode()) for content in config_map["data"].values()) > 1 << 20:
+            fault(name, "is larger than 1 MiB")
 
 
 guests = {}
 script_sets = set()
 
 
-def unpack(origin, text, fault):
+def unpack(origin, text, data, role, fault):
+    """Lays out the files of a VM as its guest would, once for those that are alike."""
     if text in guests:
         guests[text].open("a").write(origin + "\n")
-        return
-    folder = GUESTS / str(len(guests))
-    folder.mkdir(parents=True)
-    (folder / "user-data").write_text(text)
-    guests[text] = folder / "user-data.goldens"
-    guests[text].write_text(origin + "\n")
-    if len(text.encode()) >= 1 << 20 or not text.startswith("#cloud-config\n"):
-        fault(origin, "is not user-data of less than 1 MiB")
+    else:
+        folder = GUESTS / "user-data" / str(len(guests))
+        folder.mkdir(parents=True)
+        (folder / "user-data").write_text(text)
+        guests[text] = folder / "user-data.goldens"
+        guests[text].write_text(origin + "\n")
+        if len(text.encode()) >= 1 << 20 or not text.startswith("#cloud-config\n"):
+            fault(origin, "is not user-data of less than 1 MiB")
     user_data = yaml.safe_load(text)
     for key in user_data.keys() - TOP_LEVEL_KEYS:
         fault(origin, f"cloud-init knows no {key}")
-    files = {f["path"]: f["content"] for f in user_data["write_files"]}
-    if len(files) != len(user_data["write_files"]):
-        fault(origin, "writes a file twice")
+    if ["systemctl", "start", "--no-block", f"virtwork-install@{role}.service"] not in user_data["bootcmd"]:
+        fault(origin, f"does not install the files of the {role}")
+    commands = "\n".join(command for command in user_data["bootcmd"] if isinstance(command, str))
+    files, rows = {}, [line.split() for line in data["files.txt"].splitlines() if not line.startswith("#")]
+    if {key for _, _, key, _ in rows} != data.keys() - {"install.sh", "files.txt"}:
+        fault(origin, "the list and the files differ")
+    modes = {}
+    for owner, mode, key, path in rows:
+        if owner in ("all", role):
+            if path in files:
+                fault(origin, f"installs {path} twice")
+            files[path], modes[path] = data.get(key, ""), int(mode, 8)
     note_variables(files)
     code = {path: content for path, content in files.items() if path not in GENERATED}
-    if (key := frozenset(code.items())) in script_sets:
+    if (key := frozenset([*code.items(), commands])) in script_sets:
         return
     script_sets.add(key)
+    folder = GUESTS / str(len(script_sets))
+    # what the boot writes itself, where systemd-analyze looks for it
+    own = re.findall(r"^cat >(\S+) <<'END'\n(.*?)^END$", commands, flags=re.M | re.S)
+    for path, content in own:
+        write(folder / "root", path.replace("/run/", "/etc/"), content)
+    write(folder / "scripts", "/bootcmd.sh", f"#!/bin/sh\n{commands}\n")
     for path, content in files.items():
-        write(folder / "root", path, content, executable=path.startswith("/usr/local/sbin/"))
+        write(folder / "root", path, content, modes[path])
         # the directives of the templates are relative to the repository, and shellcheck takes no other root
         content = re.sub(r"^# shellcheck source=.*\n", "", content, flags=re.M)
         sourced = re.sub(r"^(\s*(?:\.|source) )/", rf"\1{folder.resolve()}/scripts/", content, flags=re.M)
         write(folder / "scripts", path, sourced)
-    complete_root(folder / "root", files)
+    complete_root(folder / "root", {**files, **dict(own)})
 
 
 GENERATED = {"/etc/virtwork/lab.env", "/etc/virtwork/postgresql.conf"}
@@ -190,19 +215,19 @@ def complete_root(root, files):
         write(root, "/etc/systemd/system/postgresql.service", files[shared])
     else:
         write(root, "/usr/lib/systemd/system/postgresql.service", "[Service]\nExecStart=/usr/bin/postgres\n")
-        write(root, "/usr/bin/postgres", "", executable=True)
+        write(root, "/usr/bin/postgres", "", 0o755)
     for content in files.values():
         for command in re.findall(r"^Exec[A-Za-z]+=[-+!@:]*(\S+)", content, flags=re.M):
             path = command if command.startswith("/") else f"/usr/bin/{command}"
             if not path.startswith("/usr/local/"):
-                write(root, path, "", executable=True)
+                write(root, path, "", 0o755)
 
 
-def write(root, path, content, executable=False):
+def write(root, path, content, mode=0o644):
     path = root / path.lstrip("/")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
-    path.chmod(0o755 if executable else 0o644)
+    path.chmod(mode)
 
 
 cases = sorted(path for path in BUNDLES.iterdir() if path.is_dir())

@@ -73,6 +73,57 @@ class Persistent(Checks):
         self.refused("password authentication failed", lab.primary, "SELECT 1", password=old)
         self.writer = self.new_writer()
 
+    @scenario("changed, added and removed files reach a persistent root at its next start, unchanged ones are left alone")
+    def changed_files(self):
+        lab = self.lab
+        name = lab.replicas[0]
+        files = lab.objects["ConfigMap", "db-guest"]["data"]
+        before = dict(files)
+        files["lib.sh"] += "# changed\n"
+        files["extra.conf"] = "extra\n"
+        files["files.txt"] += "replica 0600 extra.conf /etc/virtwork/extra.conf\n"
+        count = len(self.placed("all", files) + self.placed("replica", files))
+        self.restarted(name)
+        self.in_journal(name, f"installed 2 of {count} files of the replica")
+        expect_equal(lab.guest(name).run("cat", "/usr/local/lib/virtwork/lib.sh"), files["lib.sh"].rstrip("\n"), "lib.sh")
+        expect_equal(lab.guest(name).run("stat", "-c", "%a", "/etc/virtwork/extra.conf"), "600", "mode of extra.conf")
+        self.restarted(name)
+        self.in_journal(name, f"installed 0 of {count} files of the replica")
+        files.clear()
+        files.update(before)
+        self.restarted(name)
+        self.in_journal(name, f"installed 1 of {count - 1} files of the replica")
+        self.gone(name, "/etc/virtwork/extra.conf")
+
+    @scenario("a ConfigMap that lacks a file: said, no other file is replaced, and nothing runs")
+    def incomplete_files(self):
+        lab = self.lab
+        name = lab.replicas[0]
+        files = lab.objects["ConfigMap", "db-guest"]["data"]
+        before = dict(files)
+        files["lib.sh"] += "# changed\n"
+        del files["wal.sh"]
+        lab.restart(name)
+        lab.wait_for_journal(name, "failed: installing /usr/local/lib/virtwork/wal.sh")
+        self.nothing_runs(name)
+        expect("# changed" not in lab.guest(name).run("cat", "/usr/local/lib/virtwork/lib.sh"), "lib.sh was replaced")
+        files.clear()
+        files.update(before)
+        self.restarted(name)
+
+    @scenario("a VM without the ConfigMap's disk: said in one line, and nothing runs of what the root still has")
+    def no_files(self):
+        lab = self.lab
+        name = lab.replicas[0]
+        line = "waiting for the disk /dev/disk/by-id/virtio-guest: not yet, trying on (the VM has no such disk)"
+        lab.stop(name)
+        lab.start(name, without=["guest"])
+        lab.wait_for_journal(name, line)
+        pause(15)
+        self.nothing_runs(name)
+        expect_equal(lab.journal(name).count(line), 1, "lines that say it")
+        self.restarted(name)
+
     @scenario("power loss of both under load: no acknowledged row lost")
     def power_loss(self):
         pause(3)
@@ -82,3 +133,16 @@ class Persistent(Checks):
 
     def package_calls(self, name):
         return self.lab.guest(name).run("cat", "/var/log/package-calls")
+
+    def placed(self, role, files):
+        """The places of the files of a role."""
+        return [line.split()[3] for line in files["files.txt"].splitlines() if line.split()[0] == role]
+
+    def gone(self, name, path):
+        expect_equal(self.lab.guest(name).run("bash", "-c", f"ls -d {path} 2>/dev/null || true"), "", "what stayed")
+
+    def nothing_runs(self, name):
+        units = self.lab.guest(name).run("systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating",
+                                         "virtwork-*", "postgresql*")
+        running = [line.split()[0] for line in units.splitlines()]
+        expect_equal([unit for unit in running if not unit.startswith("virtwork-install@")], [], "what runs")

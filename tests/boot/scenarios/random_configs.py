@@ -32,7 +32,7 @@ class RandomConfigs(Checks):
         draw = random.Random(SEED)
         self.cases = [random_config.draw(draw) for _ in range(COUNT)]
 
-    @scenario("the user-data of each role passes cloud-init schema, its scripts bash -n and shellcheck")
+    @scenario("the user-data of each role passes cloud-init schema, the scripts bash -n and shellcheck")
     def checked(self):
         with tempfile.TemporaryDirectory(dir=self.directory) as directory:
             directory = pathlib.Path(directory)
@@ -48,7 +48,12 @@ class RandomConfigs(Checks):
                     raise AssertionError(f"gen refuses the valid config {number}: {error}\n{config}") from error
                 for (kind, name), document in kubevirt.read(text).items():
                     if kind == "Secret" and "userdata" in document.get("stringData", {}):
-                        self.take(number, name, document["stringData"]["userdata"], userdata, contents)
+                        text = document["stringData"]["userdata"]
+                        expect(text.startswith("#cloud-config\n"), f"config {number}: no cloud-config header")
+                        (userdata / f"{number}-{name}").write_text(text)
+                    if kind == "ConfigMap":
+                        contents.update(content for key, content in document["data"].items()
+                                        if key.endswith((".sh", ".env")))
             files = []
             for number, content in enumerate(sorted(contents)):
                 files.append(scripts / f"{number}.sh")
@@ -59,14 +64,6 @@ class RandomConfigs(Checks):
             # as in the guest: cloud-init's own Python, in the image
             run("unshare", "--mount", "bash", "-ec", 'mount --bind "$1" "$2/mnt"; exec chroot "$2" bash -c '
                 '\'python3 -c "$1" /mnt/*\' - "$3"', "-", userdata, CONTAINER.path, VALIDATE)
-
-    def take(self, number, name, text, directory, contents):
-        """Writes the user-data for cloud-init and collects its scripts."""
-        (directory / f"{number}-{name}").write_text(text)
-        expect(text.startswith("#cloud-config\n"), f"config {number}: no cloud-config header")
-        for file in kubevirt.yaml.safe_load(text)["write_files"]:
-            if file["path"].endswith((".sh", ".env")):
-                contents.add(file["content"])
 
     @scenario(f"{BOOTS} of them boot, and form the lab that the config says")
     def booted(self):
