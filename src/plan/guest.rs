@@ -61,7 +61,7 @@ pub enum RootPlan {
     },
 }
 
-pub(super) const DEFAULT_IMAGE: &str = "quay.io/containerdisks/fedora:42";
+pub(super) const DEFAULT_IMAGE: &str = "quay.io/containerdisks/fedora:44";
 const DEFAULT_ROOT_DISK_GIB: u64 = 30;
 
 /// The smallest root disk that the cloud images of all families fit in.

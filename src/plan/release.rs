@@ -55,7 +55,7 @@ fn path_and_tag(image: &str) -> (Vec<&str>, Option<&str>) {
     (components, tag)
 }
 
-/// The system that an image is named after: `…/fedora:42`, and Red Hat's `…/rhel9/rhel-guest-image`.
+/// The system that an image is named after: `…/fedora:44`, and Red Hat's `…/rhel9/rhel-guest-image`.
 /// Not by prefix: `fedora-coreos` is no Fedora with cloud-init and packages.
 pub fn infer_os(image: &str) -> Option<Os> {
     match path_and_tag(image).0.last().copied().unwrap_or_default() {
