@@ -15,7 +15,7 @@ section! {
         /// The containerDisk image of the root disk.
         #[instead_of(data_source)]
         "image" => image: ImageReference {
-            default: Literal("quay.io/containerdisks/fedora:42"),
+            default: Literal("quay.io/containerdisks/fedora:44"),
             example: "quay.io/containerdisks/debian:12",
             objects: &["Secret", "ConfigMap", "VirtualMachine"],
             change: Root,

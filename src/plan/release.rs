@@ -4,7 +4,7 @@ use crate::config::guest::Guest;
 use crate::value::{FromText, ImageReference, MAJORS, Majors, Os, Packages};
 
 /// The image where the config names none.
-pub(super) const DEFAULT_IMAGE: &str = "quay.io/containerdisks/fedora:42";
+pub(super) const DEFAULT_IMAGE: &str = "quay.io/containerdisks/fedora:44";
 
 /// Releases by the tags of their images, with the major of their unversioned PostgreSQL packages.
 const RELEASES: [(Os, &[&str], u8); 13] = [
@@ -57,7 +57,7 @@ fn path_and_tag(image: &str) -> (Vec<&str>, Option<&str>) {
     (components, tag)
 }
 
-/// The system that an image is named after: `…/fedora:42`, and Red Hat's `…/rhel9/rhel-guest-image`.
+/// The system that an image is named after: `…/fedora:44`, and Red Hat's `…/rhel9/rhel-guest-image`.
 /// Not by prefix: `fedora-coreos` is no Fedora with cloud-init and packages.
 pub fn infer_os(image: &str) -> Option<Os> {
     match path_and_tag(image).0.last().copied().unwrap_or_default() {

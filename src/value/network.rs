@@ -11,10 +11,10 @@ checked_text!(
     /// A reference to a container image: `[registry[:port]/]path[:tag][@digest]`.
     ImageReference,
     "an image reference",
-    "quay.io/containerdisks/fedora:42",
+    "quay.io/containerdisks/fedora:44",
     |text| {
         let fault = image_fault(text);
-        named(text, "an image reference", fault, "write `registry/path:tag`, such as `quay.io/containerdisks/fedora:42`")
+        named(text, "an image reference", fault, "write `registry/path:tag`, such as `quay.io/containerdisks/fedora:44`")
     }
 );
 

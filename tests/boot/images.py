@@ -1,34 +1,39 @@
 """Images, built by the recipes in images/ and cached by the hash of what they are made from."""
 
+import dataclasses
 import fcntl
 import functools
 import hashlib
 import os
 import pathlib
+import platform
+import re
 import shutil
 import signal
 import subprocess
 import time
 
-from shell import CommandFailed, Interrupted, pause, run
+from shell import CommandFailed, Interrupted, pause
 
 RECIPES = pathlib.Path(__file__).parent / "images"
+MACHINE = platform.machine()
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "/var/cache")) / "virtwork-gen-boot"
 
 
 class Image:
-    """A recipe with the images it is built on. Its path holds what the recipe made."""
+    """A recipe with the images it is built on. Its path holds what the recipe made. `release` is Debian's, and the
+    recipe's $RELEASE."""
 
-    def __init__(self, name, inputs, parents=(), layers=None, salt=""):
+    def __init__(self, name, release, inputs, parents=(), layers=None):
         self.name = name
+        self.release = release
         self.inputs = inputs
         self.parents = parents
         self.layers = layers
-        self.salt = salt
 
     @functools.cache  # a recipe that is edited while labs run is for the next run
     def digest(self):
-        state = hashlib.sha256(self.salt.encode())
+        state = hashlib.sha256(f"{MACHINE} {self.release}".encode())
         for parent in self.parents:
             state.update(parent.digest().encode())
         for entry in (f"{self.name}.sh", *self.inputs):
@@ -41,7 +46,7 @@ class Image:
 
     @property
     def path(self):
-        return CACHE / f"{self.name}-{self.digest()}"
+        return CACHE / f"{self.name}-{self.release}-{self.digest()}"
 
     def build(self):
         """Builds what is missing, parents first."""
@@ -50,20 +55,21 @@ class Image:
         if self.path.exists():
             return
         started = time.monotonic()
-        print(f"image {self.name}: building", flush=True)
+        print(f"image {self.name} of {self.release}: building", flush=True)
         partial = self.path.with_suffix(".partial")
         _remove(partial)
         recipe = [str(RECIPES / f"{self.name}.sh")]
         if self.layers is not None:
             lower = ":".join(str(layer.path) for layer in self.layers)
-            others = [p for p in self.parents if p is not POOL and p not in self.layers]
-            arguments = [str(RECIPES / "layer.sh"), *recipe, partial, lower, POOL.path, *(p.path for p in others)]
+            others = [parent for parent in self.parents if parent not in self.layers]
+            arguments = [str(RECIPES / "layer.sh"), *recipe, partial, lower, *(parent.path for parent in others)]
         else:
             arguments = [*recipe, partial, *(parent.path for parent in self.parents)]
         log = self.path.with_suffix(".log")
         with open(log, "wb") as output:
             process = subprocess.Popen(["unshare", "--mount", "bash", *map(str, arguments)], stdout=output,
-                                       stderr=output, stdin=subprocess.DEVNULL, start_new_session=True)
+                                       stderr=output, stdin=subprocess.DEVNULL, start_new_session=True,
+                                       env={**os.environ, "RELEASE": self.release})
         try:
             while process.poll() is None:
                 pause(0.2)
@@ -72,9 +78,10 @@ class Image:
             process.wait()
             raise
         if process.returncode != 0:
-            raise CommandFailed(f"image {self.name} could not be built:\n" + log.read_text(errors="replace")[-4000:])
+            raise CommandFailed(f"image {self.name} of {self.release} could not be built:\n"
+                                + log.read_text(errors="replace")[-4000:])
         partial.rename(self.path)
-        print(f"image {self.name}: built in {time.monotonic() - started:.0f} s", flush=True)
+        print(f"image {self.name} of {self.release}: built in {time.monotonic() - started:.0f} s", flush=True)
 
 
 def _remove(path):
@@ -82,21 +89,65 @@ def _remove(path):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-POOL = Image("pool", ["packages.sh"], salt=run("uname", "-m"))
-CONTAINER = Image("container", ["packages.sh", "cloud.sh", "common", "container"], [POOL])
-GOLDEN = Image("golden", ["packages.sh", "layer.sh"], [CONTAINER, POOL], layers=[CONTAINER])
-RPMS = Image("rpms", ["rpms"], [GOLDEN])
-FEDORA = Image("fedora", ["layer.sh", "fedora"], [CONTAINER, POOL], layers=[CONTAINER])
-FEDORA_GOLDEN = Image("fedora-golden", ["layer.sh"], [FEDORA, CONTAINER, RPMS, POOL], layers=[FEDORA, CONTAINER])
-MACHINE = Image("machine", ["packages.sh", "cloud.sh", "golden.sh", "common", "machine"], [POOL])
+@dataclasses.dataclass(frozen=True, eq=False)
+class System:
+    """What the harness boots for an image that gen knows as `image`. `release` is the Debian it is made from, `major`
+    that of its PostgreSQL. Layers of a container's root, upmost first: `plain` without and `golden` with PostgreSQL;
+    `disks` are those of a machine. `repository` is what its guests install from, by the path at the mirror."""
 
-ROOTS = {
-    ("debian", "plain"): [CONTAINER],
-    ("debian", "golden"): [GOLDEN, CONTAINER],
-    ("rpm", "plain"): [FEDORA, CONTAINER],
-    ("rpm", "golden"): [FEDORA_GOLDEN, FEDORA, CONTAINER],
-}
-"""The layers of a container's root, upmost first, by family and whether PostgreSQL is in it."""
+    name: str
+    family: str
+    image: str
+    major: int
+    pool: Image
+    plain: tuple
+    golden: tuple
+    repository: dict
+    disks: Image | None = None
+
+    def layers(self, kind):
+        return [layer.path for layer in getattr(self, kind)]
+
+    def packages(self):
+        """Where guests install from: directories by the first part of their path."""
+        return {name: image.path for name, image in self.repository.items()}
+
+    def versions(self):
+        """The versions of what matters, for the report. All of a system comes from its one pool."""
+        index = (self.pool.path / "Packages").read_text()
+        found = dict(re.findall(r"^Package: (\S+)\n(?:.+\n)*?Version: (\S+)$", index, re.M))
+        wanted = {f"postgresql-{self.major}": "PostgreSQL", "systemd": "systemd", "cloud-init": "cloud-init"}
+        return ", ".join(f"{title} {found[package].partition('-')[0]}" for package, title in wanted.items())
+
+
+def _debian(name, release, major, machines=False):
+    pool = Image("pool", release, ["packages.sh"])
+    container = Image("container", release, ["packages.sh", "cloud.sh", "common", "container"], [pool])
+    golden = Image("golden", release, ["packages.sh", "layer.sh"], [container, pool], layers=[container])
+    disks = Image("machine", release, ["packages.sh", "cloud.sh", "golden.sh", "common", "machine"], [pool])
+    return System(f"debian-{name}", "debian", f"quay.io/containerdisks/debian:{name}", major, pool, (container,),
+                  (golden, container), {"debian": pool}, disks if machines else None)
+
+
+def _fedora(name, base):
+    """A stand-in for Fedora: a layer over Debian."""
+    (container,), (golden, _) = base.plain, base.golden
+    rpms = Image("rpms", base.pool.release, ["rpms"], [golden])
+    plain = Image("fedora", base.pool.release, ["layer.sh", "fedora"], [container, base.pool], layers=[container])
+    full = Image("fedora-golden", base.pool.release, ["layer.sh"], [plain, container, base.pool, rpms],
+                 layers=[plain, container])
+    return System(f"fedora-{name}", "rpm", f"quay.io/containerdisks/fedora:{name}", base.major, base.pool,
+                  (plain, container), (full, plain, container), {"fedora": rpms})
+
+
+DEBIAN_11 = _debian("11", "bullseye", 13)
+DEBIAN_12 = _debian("12", "bookworm", 15)
+DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
+# Debian 13 with the next release's PostgreSQL and what that links with: all of the next one would be a systemd that no
+# longer boots as a container on a host with control groups of version 1.
+FORKY = _debian("forky", "trixie-forky", 18)
+FEDORA_44 = _fedora("44", FORKY)
+SYSTEMS = [DEBIAN_11, DEBIAN_12, DEBIAN_13, FORKY, FEDORA_44]
 
 
 def build(images):

@@ -6,7 +6,6 @@ import threading
 import time
 
 import disks
-import images
 import kubevirt
 import postgres
 from container import Container
@@ -35,17 +34,18 @@ class Node:
 
 
 class Lab:
-    """`directory` should be in memory. `image` is golden or plain; `containers` chooses the tier."""
+    """`directory` should be in memory. `system` is what the guests are, an images.System, and `image` golden or plain;
+    `containers` chooses the tier."""
 
-    def __init__(self, name, directory, generator, image="golden", containers=True):
+    def __init__(self, name, directory, generator, system, image="golden", containers=True):
         self.name = name
         self.directory = pathlib.Path(directory)
         self.generator = generator
+        self.system = system
         self.image = image
         self.containers = containers
         self.objects = {}
         self.nodes = {}
-        self.family = None
         self.passwords = {}
         self.text = ""
         self.network = Network(name, self.directory / "network", NAMESPACE)
@@ -61,7 +61,6 @@ class Lab:
         """Runs gen on `config`, a mapping, and applies what it prints. Running VMs keep what they started with."""
         self.text, self.passwords = self.generator.bundle(self.directory / "config", config, passwords)
         objects = kubevirt.read(self.text)
-        self.family = _family(objects)
         with self.lock:
             self.objects.update(objects)
             for (kind, name), document in objects.items():
@@ -126,10 +125,9 @@ class Lab:
         data = {disk.serial: self.disk(volume) for volume, disk in vm.database_disks().items()
                 if disk.serial not in without}
         if self.containers:
-            layers = [layer.path for layer in images.ROOTS[self.family, image]]
-            guest = Container(vm, f"{self.name}-{vm.name}", node.directory, pod, layers)
+            guest = Container(vm, f"{self.name}-{vm.name}", node.directory, pod, self.system.layers(image))
         else:
-            guest = Machine(vm, node.directory, pod, images.MACHINE.path, image)
+            guest = Machine(vm, node.directory, pod, self.system.disks.path, image)
         node.guest = guest
         guest.start(seed, files, data)
 
@@ -292,9 +290,3 @@ class Lab:
             if node.guest:
                 node.guest.close()
         self.network.close()
-
-
-def _family(objects):
-    """debian or rpm: only its own files tell."""
-    files = next(d["data"]["files.txt"] for (kind, _), d in objects.items() if kind == "ConfigMap")
-    return "debian" if "/etc/postgresql-common/" in files else "rpm"

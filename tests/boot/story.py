@@ -14,9 +14,6 @@ from lab import Lab
 from postgres import Writer
 from shell import Interrupted, pause
 
-FAMILIES = {"debian": "quay.io/containerdisks/debian:12", "rpm": "quay.io/containerdisks/fedora:42"}
-"""Image of each family, by which gen knows it."""
-
 
 def scenario(title, fatal=True):
     """Marks a method of a Story; they run in the order in which they stand. After a failure of one that is `fatal`
@@ -39,40 +36,42 @@ class Result:
 
 
 class Story:
-    """One lab. `family` is debian or rpm."""
+    """One lab, on an images.System."""
 
     title = ""
     image = "golden"
     containers = True
     numbers = itertools.count(1)
 
-    def __init__(self, family, generator, directory):
-        self.family = family
+    def __init__(self, system, generator, directory):
+        self.system = system
         self.generator = generator
-        self.name = self.named(family)
+        self.name = self.named(system)
         self.directory = pathlib.Path(directory)
         self.stack = contextlib.ExitStack()
         self.lab = None
         self.figures = []
 
     @classmethod
-    def named(cls, family):
-        return f"{family}: {cls.title}" if family else cls.title
+    def named(cls, system):
+        return f"{system.name}: {cls.title}" if system else cls.title
 
     @classmethod
     def scenarios(cls):
-        return [member for member in vars(cls).values() if hasattr(member, "title") and callable(member)]
+        """Those of the stories that it goes on from, then its own."""
+        return [member for kind in reversed(cls.__mro__) for member in vars(kind).values()
+                if hasattr(member, "title") and callable(member)]
 
     def setup(self):
         """Makes the lab, without starting it."""
 
-    def new_lab(self):
-        """A lab whose files and processes end with the story."""
+    def new_lab(self, system=None):
+        """A lab whose files and processes end with the story, on the story's system if no other is given."""
         name = f"vw{os.getpid()}-{next(self.numbers)}"
         directory = self.directory / name
         directory.mkdir(parents=True)
         self.stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        lab = Lab(name, directory, self.generator, self.image, self.containers)
+        lab = Lab(name, directory, self.generator, system or self.system, self.image, self.containers)
         self.stack.callback(lab.close)
         return lab
 
@@ -113,7 +112,7 @@ class Story:
             self.stack.close()
 
 
-def config(family, **changes):
+def config(system, **changes):
     """A small lab that costs little: a mapping for gen. `changes` replace keys, mappings key by key."""
     base = {
         "name": "db",
@@ -123,7 +122,7 @@ def config(family, **changes):
         "pgbench": {"clients": 2, "threads": 1, "duration": 10, "pause": 1, "rate": 60},
         "postgresql": {"max-slot-wal-keep-size": "64MB",
                        "parameters": {"max_wal_size": "64MB", "min_wal_size": "32MB"}},
-        "guest": {"image": FAMILIES[family], "packages": "preinstalled"},
+        "guest": {"image": system.image, "packages": "preinstalled"},
         "vm": {"data-disk-size": "4Gi"},
     }
     for key, value in changes.items():

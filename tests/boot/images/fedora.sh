@@ -10,15 +10,15 @@ rm -f "$root/etc/os-release" "$root"/etc/debian_version "$root"/etc/apt/sources.
 cat >"$root/etc/os-release" <<'OS'
 NAME="Fedora Linux"
 ID=fedora
-VERSION_ID=42
-PRETTY_NAME="Fedora Linux 42 (stand-in of the boot tests)"
+VERSION_ID=44
+PRETTY_NAME="Fedora Linux 44 (stand-in of the boot tests)"
 OS
-echo 'Fedora release 42 (stand-in of the boot tests)' >"$root/etc/fedora-release"
+echo 'Fedora release 44 (stand-in of the boot tests)' >"$root/etc/fedora-release"
 sed -i 's/^\( *distro: \)debian$/\1fedora/' "$root/etc/cloud/cloud.cfg"
 grep -q 'distro: fedora' "$root/etc/cloud/cloud.cfg"
 # Fedora sets the host name through hostnamectl, and orders this unit so that the bus is there.
 sed '/^Before=sysinit.target/d; s/^After=networking.service/After=dbus.socket/' \
-  "$root/lib/systemd/system/cloud-init.service" >"$root/etc/systemd/system/cloud-init.service"
+  "$root/lib/systemd/system/cloud-init-network.service" >"$root/etc/systemd/system/cloud-init-network.service"
 rm -f "$root"/usr/sbin/netplan "$root"/usr/bin/apt-get
 # Fedora's postgres is 26:26; Debian gives that gid to a group of its own.
 chroot "$root" groupdel tape

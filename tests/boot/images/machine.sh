@@ -34,8 +34,10 @@ version=$(basename "$root"/lib/modules/*)
 modules=()
 for file in $(chroot "$root" modprobe --set-version "$version" --show-depends --all virtio_pci virtio_console \
   virtio_blk | awk '$1 == "insmod" && !seen[$2]++ { print $2 }'); do
-  cp "$root$file" "$initrd/"
-  modules+=("${file##*/}")
+  # since Debian 13 compressed, which busybox does not read
+  module=${file##*/} module=${module%.xz}
+  if [[ $file == *.xz ]]; then xz --decompress --stdout "$root$file"; else cat "$root$file"; fi >"$initrd/$module"
+  modules+=("$module")
 done
 install -m 0755 /dev/stdin "$initrd/init" <<SH
 #!/bin/busybox sh

@@ -12,7 +12,7 @@ class Checks(Story):
         lab = self.lab
         lab.wait_for_primary()
         lab.wait_for_streaming()
-        self.systems = {name: self.system(name) for name in lab.nodes}
+        self.systems = {name: self.identifier(name) for name in lab.nodes}
         expect_equal(len(set(self.systems.values())), 1, "number of system identifiers")
 
     def copy_disks(self, name):
@@ -47,7 +47,7 @@ class Checks(Story):
         lab.wait_for_streaming()
         for name in names:
             self.not_in_journal(name, "cloning", "initialising", "is blank", "building the pgbench tables")
-            expect_equal(self.system(name), self.systems[name], f"system identifier of {name}")
+            expect_equal(self.identifier(name), self.systems[name], f"system identifier of {name}")
         self.no_rows_missing()
         self.load_runs()
 
@@ -78,7 +78,7 @@ class Checks(Story):
 
         wait_until(f"the slots {slots} are lost", lost, 120)
 
-    def system(self, name):
+    def identifier(self, name):
         return self.lab.superuser(name, "SELECT system_identifier FROM pg_control_system()")
 
     def in_data(self, name, command):

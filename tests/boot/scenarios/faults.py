@@ -18,7 +18,7 @@ class Faults(Checks):
     def setup(self):
         self.lab = self.new_lab()
         # A scale that takes seconds, so that the power goes in the middle.
-        self.config = config(self.family, replica_count=1, pgbench_scale=15)
+        self.config = config(self.system, replica_count=1, pgbench_scale=15)
         self.lab.apply(self.config)
 
     @scenario("power loss in each step of the first initialisation: the next boot goes on")
@@ -59,19 +59,20 @@ class Faults(Checks):
         pause(1)
         self.writer.stop()
         lab.stop(*lab.nodes)
+        major = str(self.system.major)
         before = {}
         for name in lab.nodes:
             with self.mounted(name) as directory:
-                self.change_major(directory, "15", "14")
+                self.change_major(directory, major, "12")
                 before[name] = self.contents(directory)
         lab.start(*lab.nodes)
         for name in lab.nodes:
-            lab.wait_for_journal(name, "is a data directory of PostgreSQL 14")
+            lab.wait_for_journal(name, "is a data directory of PostgreSQL 12")
         lab.stop(*lab.nodes)
         for name in lab.nodes:
             with self.mounted(name) as directory:
                 expect_equal(self.contents(directory), before[name], f"contents of the data disk of {name}")
-                self.change_major(directory, "14", "15")
+                self.change_major(directory, "12", major)
         lab.start(*lab.nodes)
         lab.wait_for_primary()
         lab.wait_for_streaming()
@@ -112,7 +113,7 @@ class Faults(Checks):
                 run("umount", directory)
 
     def change_major(self, directory, old, new):
-        if self.family == "debian":
+        if self.system.family == "debian":
             os.rename(f"{directory}/{old}", f"{directory}/{new}")
             path = f"{directory}/{new}/main/PG_VERSION"
         else:

@@ -12,7 +12,7 @@ class Hardship(Checks):
 
     def setup(self):
         self.lab = self.new_lab()
-        self.config = config(self.family)
+        self.config = config(self.system)
         self.lab.apply(self.config)
 
     @scenario("ready means usable: not before it streams, not a minute after it lost its primary, not read-only")

@@ -1,10 +1,9 @@
-"""A lab on golden images with ephemeral roots, from its first boot to the loss of its disks."""
+"""What else happens to a lab on golden images with ephemeral roots, up to the loss of its disks."""
 
 import base64
 
-from scenarios.checks import Checks
-from shell import wait_until
-from story import ArgumentWatch, config, expect, expect_equal, pause, scenario
+from scenarios.core import Core
+from story import ArgumentWatch, config, expect, expect_equal, scenario
 
 CORES = {"replication-password": "Kor7Repl", "client-password": "Kor7Client", "new": "Kor7New"}
 """Parts of the passwords that no quoting changes: what is looked for where no password may be."""
@@ -15,27 +14,16 @@ HOSTILE = {
 ROTATED = {key: f"{CORES['new']} '{key}' \\ :" for key in HOSTILE}
 
 
-class Life(Checks):
-    title = "ephemeral roots, golden image"
+class Life(Core):
+    title = "life, golden image, ephemeral roots"
 
     def setup(self):
         self.lab = self.new_lab()
         self.watch = ArgumentWatch(*CORES.values())
         self.stack.callback(self.watch.stop)
-        self.config = config(self.family, replica_count=2)
+        self.config = config(self.system, replica_count=2)
         self.config["postgresql"]["parameters"]["max_connections"] = 130
         self.lab.apply(self.config, HOSTILE)
-
-    @scenario("forming: all start at once, and nobody calls the package manager")
-    def forming(self):
-        lab = self.lab
-        with self.timed("blank disks -> all replicas stream"):
-            lab.start(*lab.nodes)
-            lab.wait_for_streaming()
-        self.formed()
-        for name in lab.nodes:
-            calls = lab.guest(name).run("cat", "/var/log/package-calls", check=False)
-            expect_equal(calls, "", f"calls of the package manager on {name}")
 
     @scenario("each replica has its name, its slot, the rows and the configured values", fatal=False)
     def values(self):
@@ -101,7 +89,6 @@ class Life(Checks):
     @scenario("restart of a replica, fresh root: no second clone")
     def restart_replica(self):
         lab = self.lab
-        self.writer = self.new_writer()
         name = lab.replicas[0]
         before = self.data_directory(name)
         lab.restart(name)
@@ -115,18 +102,6 @@ class Life(Checks):
         before = self.data_directory(lab.primary)
         self.restarted(lab.primary)
         expect_equal(self.data_directory(lab.primary), before, "data directory of the primary")
-
-    @scenario("restart of everything, twice in a row")
-    def restart_all(self):
-        lab = self.lab
-        for _ in range(2):
-            lab.stop(*lab.nodes)
-            with self.timed("start of all -> all replicas stream"):
-                lab.start(*lab.nodes)
-                lab.wait_for_streaming()
-            self.settled(*lab.nodes)
-            # the slots, which are there already
-            self.not_in_journal(lab.primary, "already exists")
 
     @scenario("a changed wal-keep-size is in effect after stop and start, and a lowered max_connections strands no standby")
     def changed_setting(self):
@@ -157,42 +132,6 @@ class Life(Checks):
         self.watch.stop()
         self.writer = self.new_writer()
 
-    @scenario("power loss of the primary under load: no acknowledged row lost")
-    def primary_power_loss(self):
-        lab = self.lab
-        pause(3)
-        lab.power_loss(lab.primary)
-        lab.start(lab.primary)
-        self.settled(lab.primary)
-
-    @scenario("power loss of a replica, then of everything")
-    def all_power_loss(self):
-        lab = self.lab
-        lab.power_loss(lab.replicas[0])
-        lab.start(lab.replicas[0])
-        lab.wait_for_streaming()
-        self.not_in_journal(lab.replicas[0], "cloning")
-        pause(3)
-        lab.power_loss(*lab.nodes)
-        lab.start(*lab.nodes)
-        self.settled(*lab.nodes)
-
-    @scenario("a replica away until its slot is lost clones again, with the slot lost and with the slot gone")
-    def slot_lost(self):
-        lab = self.lab
-        first, second = lab.replicas
-        lab.stop(first, second)
-        self.lose_slots(first, second)
-        lab.start(first)
-        lab.wait_for_streaming(first)
-        self.in_journal(first, "can never catch up", "lost", "the clone is complete")
-        wait_until("the primary drops the other lost slot", lambda: second.replace("-", "_") not in lab.sql(
-            lab.primary, "SELECT slot_name FROM pg_replication_slots"), 120)
-        lab.start(second)
-        lab.wait_for_streaming(first, second, seconds=300)
-        self.in_journal(second, "the clone is complete")
-        self.no_rows_missing()
-
     @scenario("a running replica cut off until its slot is lost clones again")
     def cut_off(self):
         lab = self.lab
@@ -203,17 +142,6 @@ class Life(Checks):
         lab.wait_for_journal(name, "the clone is complete", 300)
         lab.wait_for_streaming()
 
-    @scenario("a replica's disk replaced by a blank one: it clones")
-    def blank_replica(self):
-        lab = self.lab
-        name = lab.replicas[1]
-        lab.stop(name)
-        lab.blank_disk(f"{name}-data")
-        lab.start(name)
-        lab.wait_for_streaming()
-        self.in_journal(name, "is blank", "the clone is complete")
-        self.no_rows_missing()
-
     @scenario("the primary's disk replaced: replicas keep the old data aside and clone the new system")
     def blank_primary(self):
         lab = self.lab
@@ -223,10 +151,10 @@ class Life(Checks):
         lab.start(lab.primary)
         lab.wait_for_primary()
         lab.wait_for_streaming(seconds=300)
-        new = self.system(lab.primary)
+        new = self.identifier(lab.primary)
         expect(new != self.systems[lab.primary], "the new primary has the old system identifier")
         for name in lab.replicas:
-            expect_equal(self.system(name), new, f"system identifier of {name}")
+            expect_equal(self.identifier(name), new, f"system identifier of {name}")
             old = self.in_data(name, "pg_controldata -D $PGDATA.previous")
             expect(self.systems[name] in old, f"{name} does not keep the data of the old system, but {old}")
             self.in_journal(name, "keeping the data")

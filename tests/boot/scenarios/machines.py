@@ -2,7 +2,6 @@
 
 import json
 
-import images
 from scenarios.checks import Checks
 from shell import wait_until
 from story import config, expect, expect_equal, pause, scenario
@@ -17,7 +16,7 @@ class Emulated(Checks):
     containers = False
 
     def machine_config(self, **changes):
-        return config(self.family, pgbench_scale=1, pgbench={"clients": 1, "rate": 20},
+        return config(self.system, pgbench_scale=1, pgbench={"clients": 1, "rate": 20},
                       vm={"memory": "1Gi", "cpu-cores": 1}, **changes)
 
     def serves_and_streams(self):
@@ -32,7 +31,7 @@ class Emulated(Checks):
         self.serves_and_streams()
         for name in lab.nodes:
             lab.guest(name).wait_for_agent(MINUTES)
-        self.systems = {name: self.system(name) for name in lab.nodes}
+        self.systems = {name: self.identifier(name) for name in lab.nodes}
         expect_equal(len(set(self.systems.values())), 1, "number of system identifiers")
         self.directories = {name: self.data_directory(name) for name in lab.nodes}
 
@@ -44,7 +43,7 @@ class Emulated(Checks):
             lab.guest(name).wait_for_agent(MINUTES)
             self.not_in_journal(name, "cloning", "initialising", "is blank", "building the pgbench tables")
         for name in lab.nodes:
-            expect_equal(self.system(name), self.systems[name], f"system identifier of {name}")
+            expect_equal(self.identifier(name), self.systems[name], f"system identifier of {name}")
             expect_equal(self.data_directory(name), self.directories[name], f"data directory of {name}")
         self.no_rows_missing()
 
@@ -192,7 +191,7 @@ class PlainMachine(Emulated):
 
     def setup(self):
         self.lab = self.new_lab()
-        self.requests = self.lab.network.serve_packages({"debian": images.POOL.path})
+        self.requests = self.lab.network.serve_packages(self.system.packages())
         self.lab.apply(self.machine_config(replica_count=0, guest={"packages": "install", "root-disk": "persistent"}))
 
     @scenario("installs its packages for real, from a repository, and serves")

@@ -1,6 +1,5 @@
 """A lab with persistent roots and a WAL disk, on images without PostgreSQL: the guests install it."""
 
-from images import POOL, RPMS
 from scenarios.checks import Checks
 from story import config, expect, expect_equal, pause, scenario
 
@@ -14,7 +13,7 @@ class Persistent(Checks):
 
     def setup(self):
         self.lab = self.new_lab()
-        self.config = config(self.family, guest={"packages": "install", "root-disk": "persistent"}, vm={
+        self.config = config(self.system, guest={"packages": "install", "root-disk": "persistent"}, vm={
             "data-disk-size": "2Gi", "wal-disk-size": "4Gi"})
         self.lab.apply(self.config)
 
@@ -24,7 +23,7 @@ class Persistent(Checks):
         lab.start(*lab.replicas)
         self.first_start = lab.replicas[0]
         lab.wait_for_journal(self.first_start, "packages: attempt 2 failed")
-        self.requests = lab.network.serve_packages({"debian": POOL.path, "fedora": RPMS.path})
+        self.requests = lab.network.serve_packages(self.system.packages())
         lab.wait_for_journal(self.first_start, "packages installed", 180)
         expect(self.requests, "nothing was asked of the mirror")
 

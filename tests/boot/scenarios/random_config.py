@@ -16,7 +16,7 @@ PARAMETERS = {
     "datestyle": ["ISO, DMY"],
     "max_connections": [120],
 }
-IMAGES = {"quay.io/containerdisks/fedora:42": None, "quay.io/containerdisks/debian:12": None,
+IMAGES = {"quay.io/containerdisks/fedora:44": None, "quay.io/containerdisks/debian:12": None,
           "quay.io/containerdisks/centos-stream:9": None, "quay.io/containerdisks/ubuntu:24.04": None,
           "registry.example:5000/golden/pg@sha256:" + "0" * 64: ["fedora", "rhel", "almalinux", "debian", "ubuntu"]}
 

@@ -4,8 +4,8 @@ import pathlib
 import random
 import tempfile
 
+import images
 import kubevirt
-from images import CONTAINER, POOL, RPMS
 from scenarios import random_config
 from scenarios.checks import Checks
 from shell import CommandFailed, run
@@ -23,6 +23,13 @@ for path in sys.argv[1:]:
     with open(path) as file:
         validate_cloudconfig_schema(yaml.safe_load(file), schema, strict=True)
 """
+
+
+def booted_for(guest):
+    """The system that stands for an image: its own, or one of its family."""
+    debian = guest.get("os", guest.get("image", "").rpartition("/")[2].partition(":")[0]) in ("debian", "ubuntu")
+    return next((system for system in images.SYSTEMS if system.image == guest.get("image")),
+                images.DEBIAN_13 if debian else images.FEDORA_44)
 
 
 class RandomConfigs(Checks):
@@ -63,7 +70,7 @@ class RandomConfigs(Checks):
             run("shellcheck", "--shell=bash", "--severity=style", "--exclude=SC1091,SC2034,SC2154,SC2153", *files)
             # as in the guest: cloud-init's own Python, in the image
             run("unshare", "--mount", "bash", "-ec", 'mount --bind "$1" "$2/mnt"; exec chroot "$2" bash -c '
-                '\'python3 -c "$1" /mnt/*\' - "$3"', "-", userdata, CONTAINER.path, VALIDATE)
+                '\'python3 -c "$1" /mnt/*\' - "$3"', "-", userdata, images.DEBIAN_12.layers("plain")[0], VALIDATE)
 
     @scenario(f"{BOOTS} of them boot, and form the lab that the config says")
     def booted(self):
@@ -71,10 +78,11 @@ class RandomConfigs(Checks):
             self.boot(config, passwords)
 
     def boot(self, config, passwords):
-        lab = self.lab = self.new_lab()
+        system = booted_for(config["guest"])
+        lab = self.lab = self.new_lab(system)
         try:
             preinstalled = config["guest"]["packages"] == "preinstalled"
-            requests = lab.network.serve_packages({"debian": POOL.path, "fedora": RPMS.path})
+            requests = lab.network.serve_packages(system.packages())
             lab.apply(config, passwords)
             lab.provide(config, passwords)
             lab.start(*lab.nodes, image="golden" if preinstalled else "plain")

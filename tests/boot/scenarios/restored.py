@@ -13,8 +13,8 @@ class Restored(Checks):
     def setup(self):
         self.lab = self.new_lab()
         # one family with a disk of its own for the WAL
-        disks = {"data-disk-size": "3Gi", "wal-disk-size": "4Gi"} if self.family == "rpm" else {}
-        self.config = config(self.family, vm=disks)
+        disks = {"data-disk-size": "3Gi", "wal-disk-size": "4Gi"} if self.system.family == "rpm" else {}
+        self.config = config(self.system, vm=disks)
         self.lab.apply(self.config)
         self.kept = 0
 

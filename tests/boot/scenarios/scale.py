@@ -10,7 +10,7 @@ class Scale(Checks):
 
     def setup(self):
         self.lab = self.new_lab()
-        self.config = config(self.family, replica_count=8, pgbench_scale=1, pgbench={"clients": 1, "rate": 30},
+        self.config = config(self.system, replica_count=8, pgbench_scale=1, pgbench={"clients": 1, "rate": 30},
                              postgresql={"parameters": {"max_wal_size": "64MB", "min_wal_size": "32MB",
                                                         "shared_buffers": "32MB"}})
         self.lab.apply(self.config)
@@ -63,7 +63,8 @@ class Scale(Checks):
         lab = self.lab
         name = lab.replicas[0]
         guest, before = lab.guest(name), self.data_directory(name)
-        guest.run("bash", "-c", "mkdir -p /usr/lib/postgresql/99 && ln -s ../15/bin /usr/lib/postgresql/99/bin")
+        guest.run("mkdir", "-p", "/usr/lib/postgresql/99")
+        guest.run("ln", "-s", f"../{self.system.major}/bin", "/usr/lib/postgresql/99/bin")
         guest.run("systemctl", "restart", "virtwork-setup.service", timeout=120)
         lab.wait_for_streaming()
         expect_equal(self.data_directory(name), before, f"data directory of {name}")
