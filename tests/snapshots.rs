@@ -118,7 +118,7 @@ fn place(input: &str, span: &Span, line: usize) -> String {
 fn expectations(input: &str, fault: &Diagnostic, line: usize) -> String {
     let mut principal = fault.marks.iter().take(1).map(|(span, _)| place(input, span, line));
     let mut words =
-        vec![format!("{} error: {}", principal.next().unwrap_or_default(), fault.message)];
+        vec![format!("{} error[{}]: {}", principal.next().unwrap_or_default(), fault.code, fault.message)];
     for (number, (span, label)) in fault.marks.iter().enumerate() {
         if number > 0 || !label.is_empty() {
             words.push(format!("{} label: {label}", place(input, span, line)));
@@ -142,7 +142,7 @@ fn answered(case: &Case) -> String {
     match Plan::new(&Source::new("gen.yaml", &*case.input)) {
         Ok(plan) => {
             assert!(!plan.notes.is_empty(), "`{}` is accepted without a word", case.name);
-            without_place.extend(plan.notes.iter().map(|note| expectation(&format!("note: {note}"))));
+            without_place.extend(plan.notes.iter().map(|note| expectation(&note.to_string())));
         }
         Err(report) => {
             for fault in report.diagnostics() {
