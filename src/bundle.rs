@@ -1,6 +1,6 @@
 //! The documents of a bundle: which, and in which order.
 
-use crate::diagnostic::Report;
+use crate::diagnostic::{Code, Report};
 use crate::document::{Document, Manifest};
 use crate::guest::Guest;
 use crate::manifest;
@@ -31,6 +31,7 @@ impl Bundle {
             (CredentialsPlan::File(_), Some(passwords)) => Some(passwords.clone()),
             (CredentialsPlan::File(file), None) => {
                 return Err(Report::failure(
+                    Code::MissingPasswords,
                     plan.names.lab(),
                     format!("the passwords of `{}` are missing", one_line(file)),
                     "give the passwords, or name an existing Secret",
@@ -52,6 +53,7 @@ impl Bundle {
         ];
         match objects.into_iter().find(|(_, _, size, _)| *size > MAX_VALUES) {
             Some((what, object, size, help)) => Err(Report::failure(
+                Code::ObjectTooLarge,
                 plan.names.lab(),
                 format!("the {what} would have {size} bytes; {object} holds {MAX_VALUES}"),
                 help,

@@ -1,5 +1,9 @@
 //! What is wrong with an input, where, and how to mend it.
 
+mod code;
+
+pub use code::{Code, Section};
+
 use crate::source::{Source, one_line};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::fmt;
@@ -11,6 +15,8 @@ pub type Span = Range<usize>;
 /// One fault of an input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Diagnostic {
+    /// Its kind.
+    pub code: Code,
     /// What is wrong; lower case, no full stop, backticks round literals.
     pub message: String,
     /// Where, with a few words each; the first is the principal place. Empty when no place applies.
@@ -23,8 +29,9 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// A fault at one place.
-    pub fn new(span: Span, message: impl Into<String>) -> Self {
-        Self { message: message.into(), marks: vec![(span, String::new())], help: None, is_secret: false }
+    pub fn new(code: Code, span: Span, message: impl Into<String>) -> Self {
+        let marks = vec![(span, String::new())];
+        Self { code, message: message.into(), marks, help: None, is_secret: false }
     }
 
     /// Words for the principal place.
@@ -45,6 +52,29 @@ impl Diagnostic {
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+}
+
+/// Advice on an input that is taken, or on what a run does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Note {
+    /// Its kind.
+    pub code: Code,
+    /// What it says; lower case, no full stop, backticks round literals.
+    pub text: String,
+}
+
+impl Note {
+    /// A note.
+    pub fn new(code: Code, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+/// The note as a line for a terminal.
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "note[{}]: {}", self.code, self.text)
     }
 }
 
@@ -92,8 +122,9 @@ const MAX_SHOWN: usize = 50;
 
 impl Report {
     /// A fault that has no place in a text: a file that cannot be read, for instance.
-    pub fn failure(name: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub fn failure(code: Code, name: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
         let fault = Diagnostic {
+            code,
             message: message.into(),
             marks: Vec::new(),
             help: Some(help.into()),
@@ -113,7 +144,8 @@ impl Report {
         let text = self.concealed_text();
         let mut out = String::new();
         for diagnostic in self.diagnostics.iter().take(MAX_SHOWN) {
-            let mut group = Group::with_title(Level::ERROR.primary_title(diagnostic.message.as_str()));
+            let title = Level::ERROR.primary_title(diagnostic.message.as_str()).id(diagnostic.code.name());
+            let mut group = Group::with_title(title);
             if !diagnostic.marks.is_empty() {
                 let mut snippet = Snippet::source(text.as_str()).path(self.source.name.as_str());
                 for (position, (span, label)) in diagnostic.marks.iter().enumerate() {

@@ -4,7 +4,7 @@ mod files;
 mod settings;
 mod template;
 
-use crate::diagnostic::Report;
+use crate::diagnostic::{Code, Report};
 use crate::names::Role;
 use crate::plan::{Family, Plan};
 use crate::value::IpFamilyPolicy;
@@ -47,7 +47,10 @@ impl Guest {
                 network_data,
             })
         };
-        made().map_err(|fault| Report::failure(plan.names.lab(), fault, "remove it from the config"))
+        let refused = |fault| {
+            Report::failure(Code::CharacterNotAllowed, plan.names.lab(), fault, "remove it from the config")
+        };
+        made().map_err(refused)
     }
 }
 

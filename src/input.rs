@@ -9,6 +9,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use virtwork_gen::diagnostic::{Code, Note};
 use virtwork_gen::plan::CredentialsPlan;
 use virtwork_gen::secrets::SecretsFile;
 use virtwork_gen::sink::{self, shown};
@@ -18,7 +19,7 @@ use virtwork_gen::{Passwords, Plan, Report, Source};
 const MAX_SIZE: u64 = 1 << 20;
 
 /// The config.
-pub fn config(cli: &Cli, say: &dyn Fn(&str)) -> Result<Source, Report> {
+pub fn config(cli: &Cli, say: &dyn Fn(Note)) -> Result<Source, Report> {
     match cli.config.as_deref() {
         Some(path) if path == Path::new("-") => {
             decode("<stdin>", read_bounded(io::stdin()), "pipe a config into it")
@@ -31,10 +32,11 @@ pub fn config(cli: &Cli, say: &dyn Fn(&str)) -> Result<Source, Report> {
             let config = config_file(Path::new("gen.yaml"), cli)?;
             // no time is spent on waiting: most often nobody means to write
             if standard_input(Duration::ZERO) == StandardInput::Data {
-                say(&format!(
-                    "note: standard input holds data and is not read, `gen.yaml` is; `{}` reads it\n",
+                let text = format!(
+                    "standard input holds data and is not read, `gen.yaml` is; `{}` reads it",
                     command(Some(Path::new("-")), cli.output.as_deref(), cli.check)
-                ));
+                );
+                say(Note::new(Code::StdinNotRead, text));
             }
             Ok(config)
         }
@@ -56,6 +58,7 @@ fn config_file(path: &Path, cli: &Cli) -> Result<Source, Report> {
     match open(path) {
         Ok(Some(file)) => decode(&name, read_bounded(file), "mend the file or its storage"),
         Ok(None) => Err(Report::failure(
+            Code::ConfigNotFound,
             &name,
             format!("cannot read `{name}`: there is no such file"),
             instead_of(path, cli),
@@ -67,7 +70,7 @@ fn config_file(path: &Path, cli: &Cli) -> Result<Source, Report> {
                 Err(error) if error.kind() == ErrorKind::NotFound => "mend the link, or name another config",
                 _ => "make it readable for you, or name another config",
             };
-            Err(Report::failure(&name, format!("cannot read `{name}`: {reason}"), help))
+            Err(Report::failure(Code::CannotRead, &name, format!("cannot read `{name}`: {reason}"), help))
         }
     }
 }
@@ -109,11 +112,12 @@ fn near(path: &Path) -> Option<PathBuf> {
 }
 
 /// Refuses built-in defaults where the user seems to have given a config, or wants one checked.
-fn nothing_is_ignored(cli: &Cli, say: &dyn Fn(&str)) -> Result<(), Report> {
+fn nothing_is_ignored(cli: &Cli, say: &dyn Fn(Note)) -> Result<(), Report> {
     let output = cli.output.as_deref();
     let with = |config: &Path| command(Some(config), output, cli.check);
     if let Some(near) = near(Path::new("gen.yaml")) {
         return Err(Report::failure(
+            Code::IgnoredConfig,
             &shown(&near),
             format!("`{}` is not read: the config is called `gen.yaml`", shown(&near)),
             format!("name it: `{}`; or rename it", with(&near)),
@@ -122,6 +126,7 @@ fn nothing_is_ignored(cli: &Cli, say: &dyn Fn(&str)) -> Result<(), Report> {
     let stdin = standard_input(Duration::from_millis(1000));
     if stdin == StandardInput::Data {
         return Err(Report::failure(
+            Code::IgnoredConfig,
             "<stdin>",
             "standard input is not read without `-`, and there is no `gen.yaml`",
             format!("`{}` reads it; `< /dev/null` gives it nothing", with(Path::new("-"))),
@@ -129,17 +134,19 @@ fn nothing_is_ignored(cli: &Cli, say: &dyn Fn(&str)) -> Result<(), Report> {
     }
     if cli.check {
         return Err(Report::failure(
+            Code::ConfigNotFound,
             "gen.yaml",
             "there is no `gen.yaml` here to check",
             "name a config, or run gen in the directory of `gen.yaml`",
         ));
     }
     if stdin == StandardInput::Open {
-        say(&format!(
-            "note: there is no `gen.yaml`, and standard input, a pipe, is not read: these are built-in defaults; \
-             `{}` reads it\n",
+        let text = format!(
+            "there is no `gen.yaml`, and standard input, a pipe, is not read: these are built-in defaults; \
+             `{}` reads it",
             with(Path::new("-"))
-        ));
+        );
+        say(Note::new(Code::StdinNotRead, text));
     }
     Ok(())
 }
@@ -208,9 +215,11 @@ fn read_bounded(from: impl io::Read) -> io::Result<Vec<u8>> {
 }
 
 fn decode(name: &str, bytes: io::Result<Vec<u8>>, help: &str) -> Result<Source, Report> {
-    let bytes = bytes.map_err(|e| Report::failure(name, format!("cannot read `{name}`: {e}"), help))?;
+    let unreadable = |e| Report::failure(Code::CannotRead, name, format!("cannot read `{name}`: {e}"), help);
+    let bytes = bytes.map_err(unreadable)?;
     if bytes.len() as u64 > MAX_SIZE {
         return Err(Report::failure(
+            Code::FileTooLarge,
             name,
             format!("`{name}` is larger than 1 MiB"),
             "no config or secrets file needs that much; is it the right one?",
@@ -223,6 +232,7 @@ fn decode(name: &str, bytes: io::Result<Vec<u8>>, help: &str) -> Result<Source, 
                 error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count()
                     + 1;
             Err(Report::failure(
+                Code::NotUtf8,
                 name,
                 format!("`{name}` is not UTF-8, first in line {line}"),
                 "save it as UTF-8",
@@ -265,7 +275,7 @@ struct Addition {
 
 impl Secrets {
     /// Reads the secrets file where the bundle needs one; draws what is missing in it.
-    pub fn of(plan: &Plan, cli: &Cli, say: &dyn Fn(&str)) -> Result<Self, Report> {
+    pub fn of(plan: &Plan, cli: &Cli, say: &dyn Fn(Note)) -> Result<Self, Report> {
         let Some(path) = secrets_file(cli, plan) else {
             return Ok(Self { passwords: None, addition: None });
         };
@@ -276,6 +286,7 @@ impl Secrets {
         let name = shown(&path);
         let file = open(&path).map_err(|reason| {
             Report::failure(
+                Code::CannotRead,
                 &name,
                 format!("cannot read `{name}`: {reason}"),
                 "mend it, or name another file in `credentials.file`",
@@ -289,16 +300,14 @@ impl Secrets {
         let secrets = source.as_ref().map_or_else(|| Ok(SecretsFile::empty()), SecretsFile::read)?;
         if let Some(passwords) = secrets.passwords() {
             if exposed {
-                say(&format!(
-                    "note: others can read the passwords in `{name}`; `chmod 600 {}` keeps them yours\n",
-                    quoted(&path)
-                ));
+                say(readable_by_others(&path));
             }
             return Ok(Self { passwords: Some(passwords), addition: None });
         }
         let missing = secrets.missing();
         if cli.check {
             return Err(Report::failure(
+                Code::MissingPasswords,
                 &name,
                 format!("no `{}` in `{name}`", missing.join("` and no `")),
                 "bring the secrets file that the directory was written with; --check adds nothing",
@@ -309,6 +318,7 @@ impl Secrets {
             SecretsFile::read(&Source::new(&name, &completed)).ok().and_then(|file| file.passwords());
         if passwords.is_none() {
             return Err(Report::failure(
+                Code::CannotAddPasswords,
                 &name,
                 format!("cannot add `{}` to `{name}`", missing.join("` and `")),
                 "write one `key: \"password\"` on each line",
@@ -330,24 +340,34 @@ impl Secrets {
     }
 
     /// Adds what was missing to the secrets file. `false`: another run was first, so the file has to be read again.
-    pub fn save(&self, say: &dyn Fn(&str)) -> Result<bool, Report> {
+    pub fn save(&self, say: &dyn Fn(Note)) -> Result<bool, Report> {
         let Some(Addition { path, before, text, keys }) = &self.addition else { return Ok(true) };
         let name = shown(path);
         let saved = sink::save_private(path, before.as_deref(), text).map_err(|e| {
             Report::failure(
+                Code::CannotWrite,
                 &name,
                 format!("cannot write `{name}`: {e}"),
                 "make its directory writable, or set `credentials`",
             )
         })?;
         if saved {
-            say(&format!(
-                "note: added a random `{}` to `{name}`; keep it, and keep it out of Git\n",
-                keys.join("` and `")
-            ));
+            let keys = keys.join("` and `");
+            let text = format!("added a random `{keys}` to `{name}`; keep it, and keep it out of Git");
+            say(Note::new(Code::PasswordsAdded, text));
         }
         Ok(saved)
     }
+}
+
+/// The note on a file with passwords that others can read.
+pub fn readable_by_others(path: &Path) -> Note {
+    let text = format!(
+        "others can read the passwords in `{}`; `chmod 600 {}` keeps them yours",
+        shown(path),
+        quoted(path)
+    );
+    Note::new(Code::PasswordsReadableByOthers, text)
 }
 
 /// Whether others than its owner can read a file.
@@ -360,6 +380,7 @@ fn draw_password() -> Result<String, Report> {
     let mut bytes = [0; 20];
     getrandom::fill(&mut bytes).map_err(|error| {
         Report::failure(
+            Code::CannotAddPasswords,
             "<random>",
             format!("the operating system gives no random bytes: {error}"),
             "write the passwords yourself",

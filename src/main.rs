@@ -14,6 +14,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use virtwork_gen::config::example::example;
+use virtwork_gen::diagnostic::{Code, Note};
 use virtwork_gen::sink::{self, Comparison, Directory, shown};
 use virtwork_gen::{Bundle, Plan, Report, Source};
 
@@ -43,10 +44,10 @@ fn run(cli: &Cli) -> Result<ExitCode, Report> {
         return print(&example());
     }
     is_directory(cli)?;
-    let config = input::config(cli, &say)?;
+    let config = input::config(cli, &say_note)?;
     let mut plan = Plan::new(&config)?;
-    for note in &plan.notes {
-        note_that(note);
+    for note in std::mem::take(&mut plan.notes) {
+        say_note(note);
     }
     loop {
         match generate(cli, &config, plan)? {
@@ -60,19 +61,19 @@ fn run(cli: &Cli) -> Result<ExitCode, Report> {
 /// Generates from what is on disk now. `None`: another run changed the secrets file before anything was written.
 fn generate(cli: &Cli, config: &Source, plan: Plan) -> Result<Option<ExitCode>, Report> {
     is_no_input(cli, &plan)?;
-    let secrets = Secrets::of(&plan, cli, &say)?;
+    let secrets = Secrets::of(&plan, cli, &say_note)?;
     let bundle = Bundle::new(plan, secrets.passwords.as_ref())?;
     match (&cli.output, cli.check) {
         (None, true) => say(&format!("{}: valid\n", config.name)),
         (None, false) => {
             output::is_kept()?;
-            if !secrets.save(&say)? {
+            if !secrets.save(&say_note)? {
                 return Ok(None);
             }
             if bundle.holds_passwords()
                 && let Some(note) = output::exposure()
             {
-                note_that(&note);
+                say_note(note);
             }
             output::to_stdout(|out| sink::stream(&bundle, out))?;
         }
@@ -92,24 +93,22 @@ fn generate(cli: &Cli, config: &Source, plan: Plan) -> Result<Option<ExitCode>, 
                 return if secrets.is_outdated() { Ok(None) } else { Err(other_passwords(added, &changed)) };
             }
             let mut notes: Vec<_> = comparison.password_files().map(|path| password_note(&path)).collect();
-            notes.extend(
-                comparison
-                    .exposed_files()
-                    .map(|path| format!("`{}` could be read by others; now only by you", shown(&path))),
-            );
+            notes.extend(comparison.exposed_files().map(|path| {
+                let text = format!("`{}` could be read by others; now only by you", shown(&path));
+                Note::new(Code::PasswordsReadableByOthers, text)
+            }));
             notes.extend(few(comparison.stale_files(), |files| {
-                format!("removed {files}, no longer part of the bundle")
+                let text = format!("removed {files}, no longer part of the bundle");
+                Note::new(Code::StaleFilesRemoved, text)
             }));
             // before anything is written: a lab in which only the disks are refused is half of each config
             note_changes(&comparison);
             let staged = comparison.stage()?;
-            if !secrets.save(&say)? {
+            if !secrets.save(&say_note)? {
                 return Ok(None);
             }
             staged.commit()?;
-            for note in notes {
-                note_that(&note);
-            }
+            notes.into_iter().for_each(say_note);
         }
     }
     Ok(Some(ExitCode::SUCCESS))
@@ -122,31 +121,31 @@ fn is_directory(cli: &Cli) -> Result<(), Report> {
     }
     let streamed = command(cli.config.as_deref(), None, false);
     let help = format!("`{streamed}` writes to standard output; a directory called `-` is `-o ./-`");
-    Err(Report::failure("--output", "`-o -` names no directory", help))
+    Err(Report::failure(Code::NotADirectory, "--output", "`-o -` names no directory", help))
 }
 
-fn password_note(path: &Path) -> String {
-    format!(
+fn password_note(path: &Path) -> Note {
+    let text = format!(
         "`{}` holds the passwords in clear; keep it out of Git, or use `credentials.existing-secret`",
         shown(path)
-    )
+    );
+    Note::new(Code::PasswordsInClear, text)
 }
 
 /// Says what a running lab does not take as it takes the rest.
 fn note_changes(comparison: &Comparison) {
     for path in comparison.changed_passwords() {
-        note_that(&format!(
-            "the passwords in `{}` change; VMs that run take them at their next start",
-            shown(&path)
-        ));
+        let text =
+            format!("the passwords in `{}` change; VMs that run take them at their next start", shown(&path));
+        say_note(Note::new(Code::PasswordsChange, text));
     }
     if let Some(note) = few(comparison.changed_disks(), disk_note) {
-        note_that(&note);
+        say_note(note);
     }
 }
 
 /// One note on all files: the first are named, the rest is counted, because thousands of replicas have as many.
-fn few(files: impl Iterator<Item = PathBuf>, note: impl Fn(&str) -> String) -> Option<String> {
+fn few(files: impl Iterator<Item = PathBuf>, note: impl Fn(&str) -> Note) -> Option<Note> {
     const NAMED: usize = 4;
     let files: Vec<_> = files.collect();
     let named: Vec<_> = files.iter().take(NAMED).map(|path| format!("`{}`", shown(path))).collect();
@@ -162,6 +161,7 @@ fn few(files: impl Iterator<Item = PathBuf>, note: impl Fn(&str) -> String) -> O
 /// Random passwords in place of others: those of another lab, or of this one without its secrets file.
 fn other_passwords(added: &Path, changed: &Path) -> Report {
     Report::failure(
+        Code::OtherPasswords,
         &shown(added),
         format!("`{}` holds other passwords than the random ones for `{}`", shown(changed), shown(added)),
         format!(
@@ -172,15 +172,17 @@ fn other_passwords(added: &Path, changed: &Path) -> Report {
     )
 }
 
-fn disk_note(files: &str) -> String {
-    format!(
+fn disk_note(files: &str) -> Note {
+    let text = format!(
         "another spec in {files}: a cluster that has this DataVolume refuses it and takes the rest; keep the old size, \
          class and modes in the config; to grow a disk, grow its PVC"
-    )
+    );
+    Note::new(Code::DiskSpecChanges, text)
 }
 
 fn waiting(path: &Path) {
-    note_that(&format!("another gen is at work in `{}`; waiting for it", shown(path)));
+    let text = format!("another gen is at work in `{}`; waiting for it", shown(path));
+    say_note(Note::new(Code::WaitingForAnotherRun, text));
 }
 
 /// What to do about a directory of another lab. Nothing in it may be lost, whichever of the two was meant.
@@ -240,6 +242,7 @@ fn spares_inputs(cli: &Cli, bundle: &Bundle, directory: &Path) -> Result<(), Rep
             && bundle.files().any(|document| place.ends_with(document.file_name()))
         {
             return Err(Report::failure(
+                Code::OutputOverInput,
                 &shown(&file),
                 format!("`{}` is {what}, and a file of the bundle would take its place", shown(&file)),
                 "choose another directory, or another name for this file",
@@ -265,16 +268,13 @@ fn is_no_input(cli: &Cli, plan: &Plan) -> Result<(), Report> {
             "; if `{name}` held something, bring it back first: `>` empties a file before gen starts"
         ));
     }
-    Err(Report::failure(&name, format!("standard output goes to `{name}`, {what}"), help))
+    let message = format!("standard output goes to `{name}`, {what}");
+    Err(Report::failure(Code::OutputOverInput, &name, message, help))
 }
 
 fn check(comparison: &Comparison, cli: &Cli, path: &Path) -> Result<ExitCode, Report> {
     for exposed in comparison.exposed_files() {
-        note_that(&format!(
-            "others can read the passwords in `{}`; `chmod 600 {}` keeps them yours",
-            shown(&exposed),
-            quoted(&exposed)
-        ));
+        say_note(input::readable_by_others(&exposed));
     }
     if comparison.is_empty() {
         return Ok(ExitCode::SUCCESS);
@@ -296,8 +296,8 @@ fn say(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-fn note_that(note: &str) {
-    say(&format!("note: {note}\n"));
+fn say_note(note: Note) {
+    say(&format!("{note}\n"));
 }
 
 fn has_color(when: Color) -> bool {

@@ -3,7 +3,7 @@
 //! The subset is strict on purpose: one document, no anchors, aliases or tags, no duplicate keys. What a
 //! plain scalar means is decided by YAML 1.2's core schema, so `no` and `on` are text.
 
-use crate::diagnostic::{Diagnostic, Problems, Span};
+use crate::diagnostic::{Code, Diagnostic, Problems, Span};
 use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span as EventSpan};
@@ -71,6 +71,7 @@ pub fn parse(text: &str, problems: &mut Problems) -> Option<Node> {
         let c = text[position..].chars().next().unwrap_or_default();
         problems.push(
             Diagnostic::new(
+                Code::CharacterNotAllowed,
                 position..position + c.len_utf8(),
                 format!("the character `{}` is not allowed", c.escape_unicode()),
             )
@@ -115,7 +116,7 @@ type Fault = Box<Diagnostic>;
 
 fn unsupported(span: Span, what: &str) -> Fault {
     Box::new(
-        Diagnostic::new(span, format!("{what} are not supported"))
+        Diagnostic::new(Code::UnsupportedYaml, span, format!("{what} are not supported"))
             .help("write the value out; the config is reviewed as it stands"),
     )
 }
@@ -164,7 +165,7 @@ impl<'a> Reader<'a, '_> {
                 }
                 (Event::DocumentStart(_), span) if root.is_some() => {
                     return Err(Box::new(
-                        Diagnostic::new(span, "a second YAML document")
+                        Diagnostic::new(Code::UnsupportedYaml, span, "a second YAML document")
                             .help("keep one document in this file; run gen once for each config"),
                     ));
                 }
@@ -186,7 +187,7 @@ impl<'a> Reader<'a, '_> {
     fn node(&mut self, event: Event<'a>, span: Span, path: String, depth: usize) -> Result<Node, Fault> {
         if depth > MAX_DEPTH {
             return Err(Box::new(
-                Diagnostic::new(span, "nested too deeply")
+                Diagnostic::new(Code::UnsupportedYaml, span, "nested too deeply")
                     .help("no key of a config nests this deep; see `gen --print example`"),
             ));
         }
@@ -222,7 +223,7 @@ impl<'a> Reader<'a, '_> {
                 }
             }
             Event::MappingStart(..) => self.mapping(span, path, depth),
-            _ => Err(Box::new(Diagnostic::new(span, "this is not valid YAML"))),
+            _ => Err(Box::new(Diagnostic::new(Code::YamlSyntax, span, "this is not valid YAML"))),
         }
     }
 
@@ -243,7 +244,8 @@ impl<'a> Reader<'a, '_> {
                 Node { value: NodeValue::Bool(value), span, .. } => Key { text: value.to_string(), span },
                 Node { span, .. } => {
                     return Err(Box::new(
-                        Diagnostic::new(span, "a key must be text").help("write `key: value`"),
+                        Diagnostic::new(Code::UnsupportedYaml, span, "a key must be text")
+                            .help("write `key: value`"),
                     ));
                 }
             };
@@ -251,8 +253,9 @@ impl<'a> Reader<'a, '_> {
             let value_path = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
             let value = self.node(event, value_span, value_path, depth + 1)?;
             if let Some(first) = places.get(&key.text) {
+                let message = format!("duplicate key `{}`", key.text.escape_debug());
                 self.problems.push(
-                    Diagnostic::new(key.span, format!("duplicate key `{}`", key.text.escape_debug()))
+                    Diagnostic::new(Code::DuplicateKey, key.span, message)
                         .mark(Span::clone(first), "first given here")
                         .help("remove one of the two"),
                 );
@@ -277,14 +280,17 @@ fn syntax_faults(text: &str, at: usize, info: &str) -> Vec<Diagnostic> {
         let gap = text[end..].len() - text[end..].trim_start_matches([' ', '\t']).len();
         if text[..end].ends_with(':') && text[end..end + gap].contains('\t') {
             return vec![
-                Diagnostic::new(end..end + gap, "a tab after the colon").help("write a blank instead of it"),
+                Diagnostic::new(Code::TabForBlanks, end..end + gap, "a tab after the colon")
+                    .help("write a blank instead of it"),
             ];
         }
     }
     if info.contains("tab") {
         let tabs =
             if line[..indentation].contains('\t') { line_start..line_start + indentation } else { at..at };
-        return vec![Diagnostic::new(tabs, "a tab in the indentation").help("indent with blanks")];
+        return vec![
+            Diagnostic::new(Code::TabForBlanks, tabs, "a tab in the indentation").help("indent with blanks"),
+        ];
     }
     if info.contains("escape") {
         return vec![
@@ -292,7 +298,10 @@ fn syntax_faults(text: &str, at: usize, info: &str) -> Vec<Diagnostic> {
         ];
     }
     if info.contains("quoted scalar") {
-        return vec![Diagnostic::new(at..at, "a quote that is not closed").help("close it on the same line")];
+        return vec![
+            Diagnostic::new(Code::NotClosed, at..at, "a quote that is not closed")
+                .help("close it on the same line"),
+        ];
     }
     let blanks = missing_blanks(text, at);
     if !blanks.is_empty() {
@@ -300,19 +309,20 @@ fn syntax_faults(text: &str, at: usize, info: &str) -> Vec<Diagnostic> {
     }
     if let Some((bracket, closing)) = unclosed_bracket(&text[..at]) {
         return vec![
-            Diagnostic::new(bracket..bracket + 1, "a bracket that is not closed")
+            Diagnostic::new(Code::NotClosed, bracket..bracket + 1, "a bracket that is not closed")
                 .help(format!("close it with `{closing}`")),
         ];
     }
     if info.contains("unexpected character") {
         return vec![
-            Diagnostic::new(at..at + 1, "no value begins with this character")
+            Diagnostic::new(Code::ValueNeedsQuotes, at..at + 1, "no value begins with this character")
                 .help("put the value in quotes"),
         ];
     }
     if info.contains("mapping values") && text[line_start..at].contains(": ") {
         return vec![
-            Diagnostic::new(at..at + 1, "a second colon in one line").help("put the value in quotes"),
+            Diagnostic::new(Code::ValueNeedsQuotes, at..at + 1, "a second colon in one line")
+                .help("put the value in quotes"),
         ];
     }
     if ["mapping values", "expected key", "indentation", "'-'", "document start"]
@@ -320,8 +330,9 @@ fn syntax_faults(text: &str, at: usize, info: &str) -> Vec<Diagnostic> {
         .any(|words| info.contains(words))
     {
         let line = line_start + indentation..line_start + line.len();
+        let message = "this line is not indented like those it belongs to";
         return vec![
-            Diagnostic::new(line, "this line is not indented like those it belongs to")
+            Diagnostic::new(Code::WrongIndentation, line, message)
                 .help("give all keys of a mapping, and all items of a list, the same indentation"),
         ];
     }
@@ -329,7 +340,7 @@ fn syntax_faults(text: &str, at: usize, info: &str) -> Vec<Diagnostic> {
 }
 
 fn not_yaml(at: usize, info: &str) -> Diagnostic {
-    Diagnostic::new(at..at, "this is not valid YAML")
+    Diagnostic::new(Code::YamlSyntax, at..at, "this is not valid YAML")
         .label(info)
         .help("check the indentation, colons, quotes and brackets on this line and the one above it")
 }
@@ -373,7 +384,7 @@ pub(crate) fn missing_blank_after(text: &str) -> Option<usize> {
 
 /// The fault of a colon that ends at `end` and is followed by a value at once.
 pub(crate) fn no_blank_after_colon(end: usize) -> Diagnostic {
-    Diagnostic::new(end - 1..end, "no blank after the colon")
+    Diagnostic::new(Code::NoBlankAfterColon, end - 1..end, "no blank after the colon")
         .help("write `key: value`, with a blank after the colon")
 }
 

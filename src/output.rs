@@ -10,12 +10,14 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use virtwork_gen::Report;
+use virtwork_gen::diagnostic::{Code, Note};
 
 /// Writes to standard output. A reader that has seen enough is no error.
 pub fn to_stdout(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<ExitCode, Report> {
     let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Report::failure(
+            Code::CannotWrite,
             "<stdout>",
             format!("cannot write the output: {error}"),
             "make room, then run gen again",
@@ -40,6 +42,7 @@ pub fn is_kept() -> Result<(), Report> {
         _ => return Ok(()),
     };
     Err(Report::failure(
+        Code::StdoutClosed,
         "<stdout>",
         reason,
         "`> bundle.yaml` keeps the output, `> /dev/null` throws it away, `--check` makes none",
@@ -54,13 +57,15 @@ pub fn is_at(path: &Path) -> bool {
 }
 
 /// A note where standard output goes to a file that others can read.
-pub fn exposure() -> Option<String> {
+pub fn exposure() -> Option<Note> {
     let file = stdout().ok().filter(is_exposed)?;
     let mode = match path_of(&file) {
         Some(path) => format!("`chmod 600 {}` keeps it yours", quoted(&path)),
         None => "keep it yours with mode 600".to_owned(),
     };
-    Some(format!("the bundle holds the passwords in clear, and others can read the file it goes to; {mode}"))
+    let text =
+        format!("the bundle holds the passwords in clear, and others can read the file it goes to; {mode}");
+    Some(Note::new(Code::PasswordsReadableByOthers, text))
 }
 
 /// Where an open file stands, where the system can tell.

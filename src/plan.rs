@@ -22,7 +22,7 @@ pub use vm::{Compute, TolerationPlan, VmPlan};
 
 use crate::config::Config;
 use crate::config::fields::Field;
-use crate::diagnostic::{Problems, Report};
+use crate::diagnostic::{Note, Problems, Report};
 use crate::names::{Names, Role};
 use crate::source::Source;
 use crate::value::{Cidr, IpFamilyPolicy};
@@ -62,7 +62,7 @@ pub struct Plan {
     /// The passwords' source.
     pub credentials: CredentialsPlan,
     /// Advice for stderr.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 impl Plan {
@@ -123,7 +123,7 @@ impl Plan {
 }
 
 /// What holds for both roles is noted for each; people read it once.
-fn once(notes: Vec<String>) -> Vec<String> {
+fn once(notes: Vec<Note>) -> Vec<Note> {
     let mut once = Vec::new();
     for note in notes {
         if !once.contains(&note) {

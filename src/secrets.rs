@@ -2,7 +2,7 @@
 
 use crate::config::fields::{Field, Fields, Value, listed};
 use crate::config::keys::Shape;
-use crate::diagnostic::{Diagnostic, Problems, Report};
+use crate::diagnostic::{Code, Diagnostic, Problems, Report};
 use crate::names::{CLIENT_KEY, REPLICATION_KEY};
 use crate::node::{self, Node, NodeValue};
 use crate::source::Source;
@@ -31,7 +31,9 @@ impl Passwords {
     pub fn new(replication: &str, client: &str) -> Result<Self, Report> {
         let checked = |role: &str, text: &str| match Password::new(text) {
             Ok(Password(text)) => Ok(text),
-            Err(fault) => Err(Report::failure(role, format!("`{role}`: {fault}"), REMEDY)),
+            Err(fault) => {
+                Err(Report::failure(Code::NotAPassword, role, format!("`{role}`: {fault}"), REMEDY))
+            }
         };
         Ok(Self { replication: checked(REPLICATION_KEY, replication)?, client: checked(CLIENT_KEY, client)? })
     }
@@ -86,7 +88,7 @@ impl Value for Password {
         };
         let report = |fault| {
             problems.push(
-                Diagnostic::new(node.span.start..node.span.start, fault)
+                Diagnostic::new(Code::NotAPassword, node.span.start..node.span.start, fault)
                     .help(format!("{REMEDY} in quotes, or remove the line and gen adds a random one")),
             );
         };
@@ -127,7 +129,7 @@ impl SecretsFile {
         let file = node.and_then(|node| {
             if !matches!(node.value, NodeValue::Map(_)) {
                 let message = format!("expected a mapping, found {}", node.kind());
-                problems.push(Diagnostic::new(node.span, message).help(LINES));
+                problems.push(Diagnostic::new(Code::WrongType, node.span, message).help(LINES));
                 return None;
             }
             let mut fields = Fields::of(&node, &mut problems)?;
@@ -195,7 +197,7 @@ fn report_unknown_keys(node: &Node, problems: &mut Problems) {
     let NodeValue::Map(entries) = &node.value else { return };
     for (key, _) in entries.iter().filter(|(key, _)| !KEYS.contains(&key.text.as_str())) {
         problems.push(
-            Diagnostic::new(key.span.start..key.span.start, "unknown key")
+            Diagnostic::new(Code::UnknownKey, key.span.start..key.span.start, "unknown key")
                 .help(format!("the keys here are {}; write `key: \"password\"` lines", listed(&KEYS))),
         );
     }

@@ -28,13 +28,15 @@ pub use words::{
 };
 
 use crate::config::fields::{Value, listed, nearest};
-use crate::diagnostic::{Diagnostic, Problems};
+use crate::diagnostic::{Code, Diagnostic, Problems, Span};
 use crate::node::{Node, NodeValue};
 use crate::source::one_line;
 
 /// Why a text is not the value it should be.
 #[derive(Debug)]
 pub struct Refusal {
+    /// Its kind.
+    pub code: Code,
     /// What is wrong.
     pub message: String,
     /// How to mend it.
@@ -45,13 +47,19 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal with its remedy.
-    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { message: message.into(), help: help.into(), is_secret: false }
+    pub fn new(code: Code, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { code, message: message.into(), help: help.into(), is_secret: false }
     }
 
     /// The same for a text that may be a secret.
     pub fn of_secret(self) -> Self {
         Self { is_secret: true, ..self }
+    }
+
+    /// The fault of the value at a place.
+    pub(crate) fn at(self, span: Span) -> Diagnostic {
+        let is_secret = self.is_secret;
+        Diagnostic { is_secret, ..Diagnostic::new(self.code, span, self.message).help(self.help) }
     }
 }
 
@@ -72,13 +80,7 @@ fn read_text<T: FromText>(node: &Node, problems: &mut Problems) -> Option<T> {
     let fault = match &node.value {
         NodeValue::Text(text) => match T::from_text(text) {
             Ok(value) => return Some(value),
-            Err(refusal) => {
-                let is_secret = refusal.is_secret;
-                Diagnostic {
-                    is_secret,
-                    ..Diagnostic::new(node.span.clone(), refusal.message).help(refusal.help)
-                }
-            }
+            Err(refusal) => refusal.at(node.span.clone()),
         },
         value => {
             let typed = match value {
@@ -93,7 +95,8 @@ fn read_text<T: FromText>(node: &Node, problems: &mut Problems) -> Option<T> {
                 _ => format!("write it like `{}`", T::EXAMPLE),
             };
             let what = if T::WORDS.is_empty() { T::WHAT.to_owned() } else { one_of(T::WORDS) };
-            Diagnostic::new(node.span.clone(), format!("expected {what}, found {}", node.kind())).help(help)
+            let message = format!("expected {what}, found {}", node.kind());
+            Diagnostic::new(Code::WrongType, node.span.clone(), message).help(help)
         }
     };
     problems.push(fault);
@@ -198,10 +201,11 @@ pub(crate) fn one_of(words: &[&str]) -> String {
 
 fn unknown_word(text: &str, words: &[&str]) -> Refusal {
     let message = format!("`{}` is not {}", shortened(text), one_of(words));
-    match nearest(text, words) {
-        Some(near) => Refusal::new(message, format!("did you mean `{near}`?")),
-        None => Refusal::new(message, format!("write {}", listed(words).replace(" and ", " or "))),
-    }
+    let help = match nearest(text, words) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("write {}", listed(words).replace(" and ", " or ")),
+    };
+    Refusal::new(Code::UnknownWord, message, help)
 }
 
 pub(crate) use {checked_text, choice};
@@ -213,10 +217,10 @@ pub(crate) fn shortened(text: &str) -> String {
     }
 }
 
-/// Refuses `text` for `fault`, if there is one.
-fn named(text: &str, what: &str, fault: Option<String>, help: &str) -> Result<(), Refusal> {
+/// Refuses `text`, which is not `what`, for `fault`, if there is one.
+fn named(text: &str, code: Code, what: &str, fault: Option<String>, help: &str) -> Result<(), Refusal> {
     match fault {
         None => Ok(()),
-        Some(fault) => Err(Refusal::new(format!("`{}` is not {what}: {fault}", shortened(text)), help)),
+        Some(fault) => Err(Refusal::new(code, format!("`{}` is not {what}: {fault}", shortened(text)), help)),
     }
 }

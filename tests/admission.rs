@@ -19,7 +19,8 @@ fn refusal(config: &str) -> String {
 }
 
 fn notes(config: &str) -> Vec<String> {
-    Plan::new(&source(config)).unwrap_or_else(|report| panic!("{}", report.render(false))).notes
+    let plan = Plan::new(&source(config)).unwrap_or_else(|report| panic!("{}", report.render(false)));
+    plan.notes.into_iter().map(|note| note.text).collect()
 }
 
 /// The objects of a config as a YAML reader sees them.

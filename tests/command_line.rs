@@ -293,7 +293,9 @@ fn no_config_is_ignored_without_a_word() {
         let run = place.bash(script).ok();
         assert!(run.out.contains("name: of-the-file-primary-0\n"));
         assert!(
-            run.err.starts_with("note: standard input holds data and is not read, `gen.yaml` is"),
+            run.err.starts_with(
+                "note[stdin-not-read]: standard input holds data and is not read, `gen.yaml` is"
+            ),
             "{}",
             run.err
         );
@@ -468,7 +470,11 @@ fn passwords_that_others_can_read_are_told() {
 fn advice_goes_to_stderr() {
     let place = Place::with("notes", "pgbench: {clients: 50}\n");
     let run = place.run(&[]).ok();
-    assert!(run.err.starts_with("note: 50 pgbench clients on scale 10"), "{}", run.err);
+    assert!(
+        run.err.starts_with("note[more-clients-than-scale]: 50 pgbench clients on scale 10"),
+        "{}",
+        run.err
+    );
     assert!(!run.out.contains("note:"));
 }
 
@@ -944,7 +950,7 @@ fn another_run_is_waited_for_and_announced() {
         let mut child = place.command(args).stderr(Stdio::piped()).spawn().unwrap();
         let mut note = String::new();
         BufReader::new(child.stderr.take().unwrap()).read_line(&mut note).unwrap();
-        assert_eq!(note, "note: another gen is at work in `out`; waiting for it\n");
+        assert_eq!(note, "note[waiting-for-another-run]: another gen is at work in `out`; waiting for it\n");
         let _ = child.kill();
         let _ = child.wait();
     }
@@ -1049,7 +1055,7 @@ fn passwords_in_a_directory_are_replaced_by_those_of_its_owner_only() {
 
     // changed by hand they are meant, and told before anything is written; other labels are other labels only
     place.write("fast/gen.secrets.yaml", SECRETS);
-    let note = "note: the passwords in `both/secret-db-credentials.yaml` change";
+    let note = "note[passwords-change]: the passwords in `both/secret-db-credentials.yaml` change";
     assert!(place.run(&["fast/gen.yaml", "-o", "both", "--check"]).err.contains(note));
     let run = place.run(&["fast/gen.yaml", "-o", "both"]).ok();
     assert!(run.err.contains(note), "{}", run.err);

@@ -1,6 +1,9 @@
 //! The table of keys says what is true: each row is tried, and docs/config.md is made of it.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used)]
 
+mod pages;
+
+use pages::assert_page;
 use serde_yaml::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -448,15 +451,7 @@ fn change(change: Change) -> String {
 
 #[test]
 fn the_page_of_the_config_is_what_the_table_says() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.md");
-    let made = document();
-    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        fs::write(&path, &made).unwrap();
-    }
-    let page = fs::read_to_string(&path).unwrap_or_default();
-    let diff = similar::TextDiff::from_lines(&page, &made);
-    let diff = diff.unified_diff().header("docs/config.md", "what the table says").to_string();
-    assert!(page == made, "{diff}\nmend it: UPDATE_SNAPSHOTS=1 cargo test --test keys");
+    assert_page("config.md", &document(), "keys");
 }
 
 #[test]

@@ -502,7 +502,7 @@ proptest! {
             Ok(objects) => prop_assert!(objects.0.len() >= 5),
             Err(report) => {
                 let shown = report.render(false);
-                prop_assert!(shown.starts_with("error: ") && shown.contains("gen.yaml"), "{}", shown);
+                prop_assert!(shown.starts_with("error[") && shown.contains("gen.yaml"), "{}", shown);
                 prop_assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{:?}", shown);
             }
         }

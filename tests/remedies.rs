@@ -28,6 +28,7 @@ const NO_LITERAL: &[(&str, &str)] = &[
     ("the keys here are", "nothing like it is known"),
     ("choose a key outside", "a name of the user's own"),
     ("another name", "a name of the user's own"),
+    ("shorten `name`", "a name of the user's own"),
     ("use letters", "a name of the user's own"),
     ("use lower-case letters", "a name of the user's own"),
     ("use up to", "a name of the user's own"),

@@ -156,7 +156,7 @@ fn what_is_fine_is_not_noted() {
         "postgresql: {parameters: {log_directory: /etc, log_filename: \"\", backtrace_functions: \"a, b_2\"}}",
         "postgresql: {parameters: {logging_collector: on, log_directory: logs}}",
     ] {
-        assert_eq!(plan(config).notes, Vec::<String>::new(), "{config}");
+        assert_eq!(plan(config).notes, [], "{config}");
     }
 }
 

@@ -5,12 +5,12 @@
 #![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used)]
 
 mod cases;
+mod goldens;
 
 use cases::{Case, CaseFile, EXPECTATION};
+use goldens::{renews, show_difference};
 use insta::{Settings, assert_binary_snapshot, assert_snapshot, glob};
-use similar::TextDiff;
 use std::collections::BTreeSet;
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use virtwork_gen::diagnostic::{Diagnostic, Span};
@@ -22,31 +22,6 @@ const RENEWAL: &str = "INSTA_UPDATE=always cargo test --test snapshots";
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// What makes insta write a golden, or let a difference pass.
-const OVERRIDES: [&str; 4] =
-    ["INSTA_UPDATE", "INSTA_FORCE_UPDATE", "INSTA_FORCE_UPDATE_SNAPSHOTS", "INSTA_FORCE_PASS"];
-
-/// Whether goldens are to be renewed. In CI none ever is: a difference that nobody has reviewed would pass there.
-fn renews() -> bool {
-    let is_set = |name: &str, off: &[&str]| env::var(name).is_ok_and(|value| !off.contains(&value.as_str()));
-    if is_set("CI", &["", "0", "false"]) {
-        for name in OVERRIDES {
-            assert!(!is_set(name, &["", "0", "auto", "no"]), "no golden is renewed in CI: unset {name}");
-        }
-    }
-    // `new` and `unseen` leave the rest for `cargo insta review`
-    is_set("INSTA_UPDATE", &["", "auto", "no", "new", "unseen"])
-}
-
-/// Shows what differs; insta compares binary snapshots, those with exact bytes, but shows nothing of them.
-fn show_difference(golden: &Path, expected: &str, actual: &str) {
-    if expected != actual {
-        let name = golden.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string();
-        let diff = TextDiff::from_lines(expected, actual);
-        println!("{}", diff.unified_diff().header(&name, "what gen makes now"));
-    }
 }
 
 /// Has insta keep a golden in the folder of its input, under the bare name that the assertion gives it.
@@ -142,7 +117,8 @@ fn place(input: &str, span: &Span, line: usize) -> String {
 /// The lines of a case that expect this fault, below the given line.
 fn expectations(input: &str, fault: &Diagnostic, line: usize) -> String {
     let mut principal = fault.marks.iter().take(1).map(|(span, _)| place(input, span, line));
-    let mut words = vec![format!("{} error: {}", principal.next().unwrap_or_default(), fault.message)];
+    let mut words =
+        vec![format!("{} error[{}]: {}", principal.next().unwrap_or_default(), fault.code, fault.message)];
     for (number, (span, label)) in fault.marks.iter().enumerate() {
         if number > 0 || !label.is_empty() {
             words.push(format!("{} label: {label}", place(input, span, line)));
@@ -166,7 +142,7 @@ fn answered(case: &Case) -> String {
     match Plan::new(&Source::new("gen.yaml", &*case.input)) {
         Ok(plan) => {
             assert!(!plan.notes.is_empty(), "`{}` is accepted without a word", case.name);
-            without_place.extend(plan.notes.iter().map(|note| expectation(&format!("note: {note}"))));
+            without_place.extend(plan.notes.iter().map(|note| expectation(&note.to_string())));
         }
         Err(report) => {
             for fault in report.diagnostics() {

@@ -1,7 +1,7 @@
 //! Reading a mapping key by key, collecting every fault on the way.
 
 use super::keys::{self, Shape, Whole};
-use crate::diagnostic::{Diagnostic, Problems, Span};
+use crate::diagnostic::{Code, Diagnostic, Problems, Span};
 use crate::node::{Key, Node, NodeValue, missing_blank_after, no_blank_after_colon};
 use crate::value::managed;
 
@@ -105,6 +105,7 @@ impl Problems {
     /// Reports a contradiction between keys at the place of each; silent where one of them was reported already.
     pub fn contradiction(
         &mut self,
+        code: Code,
         keys: &[(&dyn Involved, &str)],
         message: impl Into<String>,
         help: impl Into<String>,
@@ -117,7 +118,13 @@ impl Problems {
                 Err(AlreadyReported) => return,
             }
         }
-        self.push(Diagnostic { message: message.into(), marks, help: Some(help.into()), is_secret: false });
+        self.push(Diagnostic {
+            code,
+            message: message.into(),
+            marks,
+            help: Some(help.into()),
+            is_secret: false,
+        });
     }
 }
 
@@ -154,6 +161,7 @@ impl<'n, 'p> Fields<'n, 'p> {
                 let (least, most) = (whole.bounds.start(), whole.bounds.end());
                 problems.push(
                     Diagnostic::new(
+                        Code::OutOfBounds,
                         node.span.clone(),
                         format!("`{}` must be between {least} and {most}", node.path),
                     )
@@ -174,7 +182,7 @@ impl<'n, 'p> Fields<'n, 'p> {
         };
         if matches!(node.value, NodeValue::Null) {
             self.problems.push(
-                Diagnostic::new(key.span.clone(), format!("`{}` has no value", node.path))
+                Diagnostic::new(Code::NoValue, key.span.clone(), format!("`{}` has no value", node.path))
                     .help("give it a value, or remove the key to get the default"),
             );
             return Field::Invalid;
@@ -198,7 +206,7 @@ impl<'n, 'p> Fields<'n, 'p> {
             }
             let path = node.path.escape_debug();
             self.problems.push(
-                Diagnostic::new(key.span.clone(), format!("unknown key `{path}`"))
+                Diagnostic::new(Code::UnknownKey, key.span.clone(), format!("unknown key `{path}`"))
                     .help(meant_by(&key.text, self.path, keys)),
             );
         }
@@ -244,7 +252,8 @@ fn not_a_mapping(node: &Node, help: &str) -> Diagnostic {
         _ => None,
     };
     blank.unwrap_or_else(|| {
-        Diagnostic::new(node.span.clone(), format!("expected a mapping, found {}", node.kind())).help(help)
+        let message = format!("expected a mapping, found {}", node.kind());
+        Diagnostic::new(Code::WrongType, node.span.clone(), message).help(help)
     })
 }
 
@@ -293,10 +302,11 @@ fn whole_number(node: &Node, whole: &Whole, problems: &mut Problems) -> Option<i
                 Some(number) => format!("write it in plain decimal digits: `{number}`"),
                 None => format!("write it in plain decimal digits, such as `10`: {reason}"),
             };
-            Diagnostic::new(node.span.clone(), format!("expected a whole number, found `{text}`")).help(help)
+            let message = format!("expected a whole number, found `{text}`");
+            Diagnostic::new(Code::NotAWholeNumber, node.span.clone(), message).help(help)
         }
         NodeValue::Text(text) if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() => {
-            Diagnostic::new(node.span.clone(), "expected a number, found quoted text")
+            Diagnostic::new(Code::WrongType, node.span.clone(), "expected a number, found quoted text")
                 .help(format!("remove the quotes: `{text}`"))
         }
         value => {
@@ -308,8 +318,8 @@ fn whole_number(node: &Node, whole: &Whole, problems: &mut Problems) -> Option<i
                 Some(seconds) => format!("it counts seconds: write `{seconds}`"),
                 None => format!("write it in plain decimal digits, such as `10`: {reason}"),
             };
-            Diagnostic::new(node.span.clone(), format!("expected a whole number, found {}", node.kind()))
-                .help(help)
+            let message = format!("expected a whole number, found {}", node.kind());
+            Diagnostic::new(Code::WrongType, node.span.clone(), message).help(help)
         }
     };
     problems.push(fault);
@@ -365,10 +375,8 @@ impl Value for bool {
                 _ => "write `true` or `false` without quotes".to_owned(),
             },
         };
-        problems.push(
-            Diagnostic::new(node.span.clone(), format!("expected `true` or `false`, found {}", node.kind()))
-                .help(help),
-        );
+        let message = format!("expected `true` or `false`, found {}", node.kind());
+        problems.push(Diagnostic::new(Code::WrongType, node.span.clone(), message).help(help));
         None
     }
 }
@@ -383,9 +391,8 @@ impl Value for String {
             NodeValue::Bool(value) => format!("if text is meant, quote it: `\"{value}\"`"),
             _ => "write text, in quotes where it holds special characters".to_owned(),
         };
-        problems.push(
-            Diagnostic::new(node.span.clone(), format!("expected text, found {}", node.kind())).help(help),
-        );
+        let message = format!("expected text, found {}", node.kind());
+        problems.push(Diagnostic::new(Code::WrongType, node.span.clone(), message).help(help));
         None
     }
 }
@@ -408,7 +415,8 @@ impl<T: Value> Value for Vec<Spanned<T>> {
             };
             let is_secret = matches!(&node.value, NodeValue::Text(text) if text.contains("PRIVATE KEY"));
             let message = format!("expected a list, found {}", node.kind());
-            problems.push(Diagnostic { is_secret, ..Diagnostic::new(node.span.clone(), message).help(help) });
+            let fault = Diagnostic::new(Code::WrongType, node.span.clone(), message).help(help);
+            problems.push(Diagnostic { is_secret, ..fault });
             return None;
         };
         let read: Vec<_> =

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::config::fields::Field;
-use crate::diagnostic::{Diagnostic, Problems};
+use crate::diagnostic::{Code, Diagnostic, Problems};
 use crate::names::{CLIENT_KEY, Names, REPLICATION_KEY, Role};
 use crate::value::SecretKey;
 
@@ -36,6 +36,7 @@ pub(super) fn plan(config: &Config, names: &Names, problems: &mut Problems) -> C
     let section = config.credentials.or_default();
     if section.file.is_present() && section.existing_secret.is_present() {
         problems.contradiction(
+            Code::ExclusiveKeys,
             &[(&section.file, "either a file"), (&section.existing_secret, "or a Secret")],
             "`credentials` names two sources",
             "keep `credentials.file` for a Secret that gen writes, or `credentials.existing-secret` for one that is in the cluster",
@@ -45,7 +46,7 @@ pub(super) fn plan(config: &Config, names: &Names, problems: &mut Problems) -> C
         && (file.value.is_empty() || file.value.chars().any(char::is_control))
     {
         problems.push(
-            Diagnostic::new(file.span.clone(), "`credentials.file` is not a path")
+            Diagnostic::new(Code::NotAPath, file.span.clone(), "`credentials.file` is not a path")
                 .help("name a file beside the config, such as `gen.secrets.yaml`"),
         );
     }
@@ -54,14 +55,16 @@ pub(super) fn plan(config: &Config, names: &Names, problems: &mut Problems) -> C
     };
     let secret = &existing.value;
     if !secret.name.is_present() {
+        let message = "`credentials.existing-secret` has no `name`";
         problems.push(
-            Diagnostic::new(existing.span.clone(), "`credentials.existing-secret` has no `name`")
+            Diagnostic::new(Code::MissingKey, existing.span.clone(), message)
                 .help("add `name`, the Secret's name"),
         );
     }
     let name = secret.name.get().map(ToString::to_string).unwrap_or_default();
     if [names.cloudinit(Role::Primary), names.cloudinit(Role::Replica)].contains(&name) {
         problems.contradiction(
+            Code::NameTaken,
             &[(&secret.name, "this name is taken"), (&config.name, "by an object of this lab")],
             format!("`{name}` is the name of a Secret that gen writes"),
             "give the Secret of the passwords another name",

@@ -4,7 +4,7 @@ use super::release::{DEFAULT_IMAGE, infer_os, release_of};
 use crate::config::Config;
 use crate::config::fields::{Involved, Spanned};
 use crate::config::guest::Guest;
-use crate::diagnostic::{Diagnostic, Problems};
+use crate::diagnostic::{Code, Diagnostic, Note, Problems};
 use crate::value::{FromText, ImageReference, Os, Packages, Quantity, RootDisk, one_of};
 
 /// What runs in the VMs.
@@ -83,7 +83,7 @@ impl Family {
     }
 }
 
-pub(super) fn plan(config: &Config, problems: &mut Problems, notes: &mut Vec<String>) -> GuestPlan {
+pub(super) fn plan(config: &Config, problems: &mut Problems, notes: &mut Vec<Note>) -> GuestPlan {
     let guest = config.guest.or_default();
     let os = os(&guest, problems);
     if let Some(image) = guest.image.spanned() {
@@ -107,6 +107,7 @@ pub(super) fn plan(config: &Config, problems: &mut Problems, notes: &mut Vec<Str
         ] {
             if present {
                 problems.contradiction(
+                    Code::KeyWithoutEffect,
                     &keys,
                     "`guest.packages` is `preinstalled`: nothing calls the package manager",
                     "remove the key, or set `guest.packages` to `install`",
@@ -114,11 +115,11 @@ pub(super) fn plan(config: &Config, problems: &mut Problems, notes: &mut Vec<Str
             }
         }
     } else if os == Os::Rhel {
-        notes.push(
+        notes.push(Note::new(
+            Code::SubscriptionNeeded,
             "RHEL guests install packages only with a subscription; without one use a golden image and \
-             `packages: preinstalled`"
-                .to_owned(),
-        );
+             `packages: preinstalled`",
+        ));
     }
     let extra = guest.extra_packages.or_default().into_iter().map(|package| package.value.to_string());
     let packages = if preinstalled {
@@ -153,6 +154,7 @@ fn os(guest: &Guest, problems: &mut Problems) -> Os {
     if let Some(source) = guest.data_source.spanned() {
         problems.push(
             Diagnostic::new(
+                Code::UnknownOs,
                 source.span.clone(),
                 "`guest.data-source` needs `guest.os`: a DataSource does not tell its system",
             )
@@ -165,6 +167,7 @@ fn os(guest: &Guest, problems: &mut Problems) -> Os {
         if let Some(image) = guest.image.spanned() {
             problems.push(
                 Diagnostic::new(
+                    Code::UnknownOs,
                     image.span.clone(),
                     format!("the operating system of `{}` is not known", image.value),
                 )
@@ -189,7 +192,8 @@ fn check_release(image: &Spanned<ImageReference>, problems: &mut Problems) {
     // 33 has PostgreSQL 12
     let is_old_fedora = os == Os::Fedora && release.parse().is_ok_and(|release: u32| release < 34);
     if is_old_fedora || TOO_OLD.iter().any(|(old, releases)| *old == os && releases.contains(&release)) {
-        problems.push(Diagnostic::new(image.span.clone(), format!("`{}` is too old", image.value)).help(
+        let message = format!("`{}` is too old", image.value);
+        problems.push(Diagnostic::new(Code::ReleaseTooOld, image.span.clone(), message).help(
             "choose a release with PostgreSQL 13 or newer: Fedora 34, RHEL and its likes 9, Debian 11, Ubuntu 22.04",
         ));
     }
@@ -199,6 +203,7 @@ fn root(guest: &Guest, problems: &mut Problems) -> RootPlan {
     if guest.data_source.is_present() {
         if guest.image.is_present() {
             problems.contradiction(
+                Code::ExclusiveKeys,
                 &[(&guest.image, "either an image"), (&guest.data_source, "or a DataSource")],
                 "`guest` names two root disks",
                 "keep `guest.image` or `guest.data-source`",
@@ -206,6 +211,7 @@ fn root(guest: &Guest, problems: &mut Problems) -> RootPlan {
         }
         if guest.root_disk.get() == Some(&RootDisk::Ephemeral) {
             problems.contradiction(
+                Code::ExclusiveKeys,
                 &[
                     (&guest.root_disk, "a containerDisk"),
                     (&guest.data_source, "but this is cloned to a volume"),
@@ -218,6 +224,7 @@ fn root(guest: &Guest, problems: &mut Problems) -> RootPlan {
     let persistent = guest.data_source.is_present() || guest.root_disk.get() == Some(&RootDisk::Persistent);
     if !persistent && guest.root_disk_size.is_present() {
         problems.contradiction(
+            Code::KeyWithoutEffect,
             &[(&guest.root_disk_size, "the size of no disk"), (&guest.root_disk, "because of this")],
             "an ephemeral root disk has the size of its image",
             "remove `guest.root-disk-size`, or set `guest.root-disk` to `persistent`",
@@ -225,6 +232,7 @@ fn root(guest: &Guest, problems: &mut Problems) -> RootPlan {
     }
     if persistent && guest.image_pull_secret.is_present() {
         problems.contradiction(
+            Code::KeyWithoutEffect,
             &[(&guest.image_pull_secret, "CDI does not use it"), (&guest.root_disk, "for a persistent root"), (&guest.data_source, "for a clone")],
             "`guest.image-pull-secret` is for an ephemeral root disk",
             "remove it; for a private registry set `imagePullSecrets` in the CDI resource, or use a `guest.data-source`",
@@ -233,8 +241,9 @@ fn root(guest: &Guest, problems: &mut Problems) -> RootPlan {
     if let Some(size) = guest.root_disk_size.spanned()
         && size.value.bytes() < LEAST_ROOT_DISK
     {
+        let message = format!("`guest.root-disk-size` {} is too small", size.value);
         problems.push(
-            Diagnostic::new(size.span.clone(), format!("`guest.root-disk-size` {} is too small", size.value))
+            Diagnostic::new(Code::DiskTooSmall, size.span.clone(), message)
                 .help("give it at least `5Gi`, or the size of the image where that is larger"),
         );
     }
@@ -242,9 +251,11 @@ fn root(guest: &Guest, problems: &mut Problems) -> RootPlan {
     let image = guest.image.get().map_or(DEFAULT_IMAGE, ImageReference::as_str).to_owned();
     if let Some(source) = guest.data_source.spanned() {
         if !source.value.name.is_present() {
-            problems.push(Diagnostic::new(source.span.clone(), "`guest.data-source` has no `name`").help(
-                "add `name`, and `namespace` where it is not the lab's: `openshift-virtualization-os-images`",
-            ));
+            problems.push(
+                Diagnostic::new(Code::MissingKey, source.span.clone(), "`guest.data-source` has no `name`").help(
+                    "add `name`, and `namespace` where it is not the lab's: `openshift-virtualization-os-images`",
+                ),
+            );
         }
         RootPlan::DataSource {
             name: source.value.name.get().map(ToString::to_string).unwrap_or_default(),
@@ -265,8 +276,9 @@ fn ssh(guest: &Guest, problems: &mut Problems) -> (Option<String>, Vec<String>) 
         && keys.is_empty()
         && ssh.authorized_keys.place().is_ok()
     {
+        let message = format!("nobody could log in as `{}`", user.value);
         problems.push(
-            Diagnostic::new(user.span.clone(), format!("nobody could log in as `{}`", user.value))
+            Diagnostic::new(Code::UserWithoutKey, user.span.clone(), message)
                 .help("add `guest.ssh.authorized-keys` with at least one public key"),
         );
     }

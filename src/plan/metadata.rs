@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::config::fields::{Entries, Field, Involved, Spanned, listed};
-use crate::diagnostic::{Diagnostic, Problems};
+use crate::diagnostic::{Code, Diagnostic, Note, Problems};
 use crate::names::{LABEL_COMPONENT, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME, LABEL_PART_OF};
 use crate::value::{AnnotationKey, AnnotationValue, LabelKey, LabelValue};
 use std::collections::BTreeMap;
@@ -100,8 +100,8 @@ pub(super) fn labels(
     for (key, value) in &entries {
         let text = key.value.as_str();
         if OUR_LABELS.contains(&text) {
-            problems
-                .push(Diagnostic::new(key.span.clone(), format!("the label `{text}` is set by gen")).help(
+            let message = format!("the label `{text}` is set by gen");
+            problems.push(Diagnostic::new(Code::ReservedMetadata, key.span.clone(), message).help(
                 "choose another key; `name`, `instance`, `component`, `part-of` and `managed-by` are taken",
             ));
         } else {
@@ -114,8 +114,9 @@ pub(super) fn labels(
 /// What neither a label nor an annotation may be called.
 fn check_key<K>(what: &str, key: &Spanned<K>, text: &str, value: &str, problems: &mut Problems) {
     let forces = text == FLUX_FORCE && value.eq_ignore_ascii_case("enabled");
-    let (message, help) = if forces || RECREATING.contains(&text) {
-        (format!("the {what} `{text}` would have disks deleted and made anew"), "remove it".to_owned())
+    let (code, message, help) = if forces || RECREATING.contains(&text) {
+        let message = format!("the {what} `{text}` would have disks deleted and made anew");
+        (Code::MetadataDeletesDisks, message, "remove it".to_owned())
     } else if text.starts_with("virtwork/") || is_below(text, &["kubevirt.io"]) {
         let outside = "choose a key outside `virtwork/` and `kubevirt.io/`";
         let help = match text.split_once('/') {
@@ -124,20 +125,21 @@ fn check_key<K>(what: &str, key: &Spanned<K>, text: &str, value: &str, problems:
             }
             _ => outside.to_owned(),
         };
-        (format!("the {what} `{text}` is set by gen or by KubeVirt"), help)
+        (Code::ReservedMetadata, format!("the {what} `{text}` is set by gen or by KubeVirt"), help)
     } else if text == "kubectl.kubernetes.io/last-applied-configuration" {
-        (format!("the {what} `{text}` belongs to `kubectl apply`"), "remove it".to_owned())
+        let message = format!("the {what} `{text}` belongs to `kubectl apply`");
+        (Code::ReservedMetadata, message, "remove it".to_owned())
     } else {
         return;
     };
-    problems.push(Diagnostic::new(key.span.clone(), message).help(help));
+    problems.push(Diagnostic::new(code, key.span.clone(), message).help(help));
 }
 
 pub(super) fn annotations(
     config: &Config,
     labels: &[(String, String)],
     problems: &mut Problems,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Note>,
 ) -> AnnotationsPlan {
     let of_services = config.service.or_default().annotations;
     let (cdi, object): (Map, Map) = checked(&config.annotations, problems)
@@ -161,6 +163,7 @@ pub(super) fn annotations(
     let stored: usize = object.iter().map(|(key, value)| stored(key, value)).chain(labels).sum();
     if largest > MAX_ANNOTATIONS {
         problems.contradiction(
+            Code::ObjectTooLarge,
             &keys[..2],
             format!("an object would have {largest} bytes of annotations"),
             format!(
@@ -169,6 +172,7 @@ pub(super) fn annotations(
         );
     } else if stored > MAX_METADATA {
         problems.contradiction(
+            Code::ObjectTooLarge,
             &[keys[0], keys[2]],
             format!("labels and annotations take {stored} bytes of an object"),
             format!(
@@ -176,10 +180,11 @@ pub(super) fn annotations(
             ),
         );
     } else if largest > MAX_CLIENT_SIDE {
-        notes.push(format!(
+        let text = format!(
             "an object has {largest} bytes of annotations: apply with `--server-side`, because a client-side apply \
              copies each object into one more annotation"
-        ));
+        );
+        notes.push(Note::new(Code::NeedsServerSideApply, text));
     }
     let list = |map: Map| map.into_iter().collect();
     AnnotationsPlan {
@@ -206,7 +211,7 @@ fn checked(field: &Field<Entries<AnnotationKey, AnnotationValue>>, problems: &mu
 
 /// The annotations of a disk with what protects it. Of the user's sync options those stay that do not decide about its
 /// life: `Prune=confirm` would let it go, `Force=true` and `Replace=true` make it anew.
-fn protected(mut annotations: Map, notes: &mut Vec<String>) -> Map {
+fn protected(mut annotations: Map, notes: &mut Vec<Note>) -> Map {
     for (key, protection) in PROTECTION {
         let given = annotations.remove(key);
         let mut value = protection.to_owned();
@@ -226,7 +231,8 @@ fn protected(mut annotations: Map, notes: &mut Vec<String>) -> Map {
             }
         }
         if differs {
-            notes.push(format!("the database disks keep the annotation `{key}: {value}`"));
+            let text = format!("the database disks keep the annotation `{key}: {value}`");
+            notes.push(Note::new(Code::DiskProtectionKept, text));
         }
         annotations.insert(key.to_owned(), value);
     }

@@ -1,7 +1,7 @@
 //! The prefix of every name, and whether the longest still fits.
 
 use crate::config::Config;
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Code, Problems};
 use crate::names::{DATA_DISK, MAX_NAME, Names, Role, disk};
 use crate::value::LabName;
 
@@ -22,6 +22,7 @@ pub(super) fn plan(config: &Config, replica_count: u32, problems: &mut Problems)
     if longest.len() > MAX_NAME {
         let room = MAX_NAME - (longest.len() - lab.len());
         problems.contradiction(
+            Code::NameTooLong,
             &[
                 (&config.name, "the prefix of every name"),
                 (&config.replica_count, "the replicas' number is part of their names"),

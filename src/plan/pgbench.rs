@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::config::fields::Field;
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Code, Note, Problems};
 use crate::value::Protocol;
 
 /// The load on the primary.
@@ -28,7 +28,7 @@ pub struct PgbenchPlan {
 
 const DEFAULT_SCALE: u32 = 10;
 
-pub(super) fn plan(config: &Config, problems: &mut Problems, notes: &mut Vec<String>) -> PgbenchPlan {
+pub(super) fn plan(config: &Config, problems: &mut Problems, notes: &mut Vec<Note>) -> PgbenchPlan {
     let section = config.pgbench.or_default();
     let scale = config.pgbench_scale.or(DEFAULT_SCALE);
     let clients = section.clients.or(scale.min(10));
@@ -37,6 +37,7 @@ pub(super) fn plan(config: &Config, problems: &mut Problems, notes: &mut Vec<Str
         let default: Field<u32> = Field::Absent;
         let of_scale = if section.clients.is_present() { &default } else { &config.pgbench_scale };
         problems.contradiction(
+            Code::MoreThreadsThanClients,
             &[
                 (&section.threads, "more threads"),
                 (&section.clients, "than clients"),
@@ -47,10 +48,11 @@ pub(super) fn plan(config: &Config, problems: &mut Problems, notes: &mut Vec<Str
         );
     }
     if clients > scale {
-        notes.push(format!(
+        let text = format!(
             "{clients} pgbench clients on scale {scale}: above one client per unit of scale they mostly wait \
              for each other's row locks"
-        ));
+        );
+        notes.push(Note::new(Code::MoreClientsThanScale, text));
     }
     PgbenchPlan {
         scale,

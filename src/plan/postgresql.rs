@@ -7,7 +7,7 @@ use super::sizing::SharedMemory;
 use crate::config::Config;
 use crate::config::fields::Involved;
 use crate::config::postgresql::Postgresql;
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Code, Note, Problems};
 use crate::value::PgSize;
 use parameters::Settings;
 
@@ -49,7 +49,7 @@ pub(super) fn plan(
     replicas: u32,
     clients: u32,
     problems: &mut Problems,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Note>,
 ) -> PostgresqlPlan {
     let section = config.postgresql.or_default();
     // each clone takes two senders; a value that does not change with each replica leaves the others alone
@@ -107,11 +107,12 @@ fn check_slot_cap(
     cap: PgSize,
     wal_keep_size: PgSize,
     problems: &mut Problems,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Note>,
 ) {
     let given = &section.max_slot_wal_keep_size;
     if cap < wal_keep_size {
         problems.contradiction(
+            Code::SlotWalBelowWalKeepSize,
             &[(given, "slots keep less"), (&config.wal_keep_size, "than is kept anyway")],
             format!("`postgresql.max-slot-wal-keep-size` {cap} is below `wal-keep-size` {wal_keep_size}"),
             format!("raise it to at least `{wal_keep_size}`, or leave it out"),
@@ -119,10 +120,11 @@ fn check_slot_cap(
     }
     let together = PgSize::mib(CLONE_WAL_MIB * u64::from(replicas));
     if given.is_present() && cap < together {
-        notes.push(format!(
+        let text = format!(
             "`max-slot-wal-keep-size` {cap} is little for {replicas} replicas: those that clone together push each \
              other over it and start again; `{together}` is enough"
-        ));
+        );
+        notes.push(Note::new(Code::SlotWalSmallForClones, text));
     }
 }
 
@@ -143,6 +145,7 @@ fn processes(
     let clients_field = config.pgbench.or_default().clients;
     if max_connections < least {
         problems.contradiction(
+            Code::TooFewConnections,
             &[(&settings.place("max_connections"), "too few"), (&clients_field, "the load's connections")],
             format!("`max_connections` must leave room for {clients} pgbench clients"),
             format!("set it to at least `{least}`, or leave it out"),
@@ -159,6 +162,7 @@ fn processes(
         keys.push((&config.replica_count, "with the WAL senders of these"));
         keys.push((&clients_field, "with the connections of these"));
         problems.contradiction(
+            Code::TooManyProcesses,
             &keys,
             format!("PostgreSQL runs at most {MAX_PROCESSES} processes, this asks for {all}"),
             format!("ask for {} fewer", all - MAX_PROCESSES),

@@ -10,7 +10,7 @@ pub use scheduling::TolerationPlan;
 use super::needs::Needs;
 use crate::config::fields::Field;
 use crate::config::vm::Vm;
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Note, Problems};
 use crate::value::{
     AccessMode, AntiAffinity, IoThreadsPolicy, PreferenceKind, Quantity, RunStrategy, VolumeMode,
 };
@@ -55,7 +55,7 @@ pub(super) fn plan(
     base: &Field<Vm>,
     needs: &Needs,
     problems: &mut Problems,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Note>,
 ) -> VmPlan {
     for section in [base, own] {
         compute::check_section(section, problems);

@@ -3,7 +3,7 @@
 use super::lock::locked;
 use super::shown;
 use crate::bundle::Bundle;
-use crate::diagnostic::{Problems, Report};
+use crate::diagnostic::{Code, Problems, Report};
 use crate::document::{Document, HEADER, KINDS, file_name};
 use crate::manifest::kustomization;
 use crate::names::LABEL_INSTANCE;
@@ -41,7 +41,7 @@ impl Directory {
             let is_missing = |path: &&Path| !path.as_os_str().is_empty() && path.symlink_metadata().is_err();
             let made = path.ancestors().take_while(is_missing).map(Path::to_owned).collect();
             let mut directory = Self { path: path.to_owned(), made, _lock: None };
-            fs::create_dir_all(path).map_err(|e| directory.failed("make", path, &e))?;
+            fs::create_dir_all(path).map_err(|e| directory.cannot_write("make", path, &e))?;
             match locked(path, false, waiting) {
                 Ok(Some(lock)) => {
                     directory._lock = Some(lock);
@@ -50,7 +50,7 @@ impl Directory {
                 // the run that made it failed and took it away again
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(directory.failed("read", path, &error)),
+                Err(error) => return Err(directory.cannot_read(&error)),
             }
         }
     }
@@ -65,17 +65,23 @@ impl Directory {
         match locked(path, true, waiting) {
             Ok(lock) => directory._lock = lock,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(directory.failed("read", path, &error)),
+            Err(error) => return Err(directory.cannot_read(&error)),
         }
         Ok(directory)
     }
 
-    fn failed(&self, what: &str, path: &Path, error: &io::Error) -> Report {
-        Report::failure(
-            &shown(&self.path),
-            format!("cannot {what} `{}`: {error}", shown(path)),
-            "mend the directory, then run gen again",
-        )
+    fn cannot_read(&self, error: &io::Error) -> Report {
+        self.failed(Code::CannotRead, "read", &self.path, error)
+    }
+
+    /// What could not be done, to the directory or to a path in it.
+    fn cannot_write(&self, what: &str, path: &Path, error: &io::Error) -> Report {
+        self.failed(Code::CannotWrite, what, path, error)
+    }
+
+    fn failed(&self, code: Code, what: &str, path: &Path, error: &io::Error) -> Report {
+        let message = format!("cannot {what} `{}`: {error}", shown(path));
+        Report::failure(code, &shown(&self.path), message, "mend the directory, then run gen again")
     }
 }
 
@@ -87,7 +93,8 @@ fn is_directory(path: &Path) -> Result<(), Report> {
         Err(error) if error.kind() == ErrorKind::NotFound => "is a link to what does not exist",
         _ => return Ok(()),
     };
-    Err(Report::failure(&shown(path), format!("`{}` {reason}", shown(there)), "choose another directory"))
+    let message = format!("`{}` {reason}", shown(there));
+    Err(Report::failure(Code::NotADirectory, &shown(path), message, "choose another directory"))
 }
 
 impl Drop for Directory {
@@ -148,6 +155,7 @@ impl<'b> Comparison<'b> {
                 }),
                 Some(Existing::Foreign) => {
                     return Err(Report::failure(
+                        Code::FileInTheWay,
                         &shown(&directory.path),
                         format!("`{}` is in the way and was not written by gen", shown(&path)),
                         "move it away, or choose another directory; gen replaces only files that begin with its header",
@@ -182,6 +190,7 @@ impl<'b> Comparison<'b> {
         match theirs {
             None => Ok(Self { bundle, directory, outdated, stale, exposed }),
             Some(theirs) => Err(Report::failure(
+                Code::DirectoryOfAnotherLab,
                 &shown(&directory.path),
                 format!("`{}` holds {theirs}; this is {ours}", shown(&directory.path)),
                 remedy(),
@@ -276,7 +285,7 @@ impl<'b> Comparison<'b> {
         let exposed = self.exposed_files().collect();
         let staged = Staged { files, stale, exposed, directory: self.directory };
         write(self.bundle, &staged)
-            .map_err(|(path, error)| staged.directory.failed("write", &path, &error))?;
+            .map_err(|(path, error)| staged.directory.cannot_write("write", &path, &error))?;
         Ok(staged)
     }
 }
@@ -309,7 +318,7 @@ impl Staged {
     /// # Errors
     /// Where renaming or removing itself fails.
     pub fn commit(self) -> Result<(), Report> {
-        let failed = |what, path, error| self.directory.failed(what, path, &error);
+        let failed = |what, path, error| self.directory.cannot_write(what, path, &error);
         for (temporary, path) in &self.files {
             fs::rename(temporary, path).map_err(|e| failed("replace", path, e))?;
         }
@@ -345,6 +354,7 @@ enum Existing {
 fn existing(path: &Path) -> Result<Option<Existing>, Report> {
     let unreadable = |error: io::Error| {
         Report::failure(
+            Code::CannotRead,
             &shown(path),
             format!("cannot read `{}`: {error}", shown(path)),
             "mend it, or choose another directory",
@@ -372,6 +382,7 @@ fn files_of_ours(directory: &Path, names: &BTreeSet<String>) -> Result<Vec<(Stri
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {
             return Err(Report::failure(
+                Code::CannotRead,
                 &shown(directory),
                 format!("cannot list `{}`: {error}", shown(directory)),
                 "give `--output` a directory",

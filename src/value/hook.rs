@@ -4,6 +4,7 @@
 use super::meaning::Meaning;
 use super::{Refusal, one_of, shortened};
 use crate::config::fields::nearest;
+use crate::diagnostic::Code;
 
 /// What the value of a setting that is text means.
 pub fn meaning(name: &str, text: &str) -> Result<Meaning, Refusal> {
@@ -76,6 +77,7 @@ fn list(name: &str, text: &str) -> Result<(), Refusal> {
         format!("write `{}`", names.join(", "))
     };
     Err(Refusal::new(
+        Code::SettingValueRefused,
         format!("`{name}` is a list of names with commas between them, not `{}`", shortened(text)),
         help,
     ))
@@ -99,6 +101,7 @@ fn functions(text: &str) -> Result<(), Refusal> {
         text.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '_' | ',' | ' ' | '\n' | '\t'));
     refused.map_or(Ok(()), |c| {
         Err(Refusal::new(
+            Code::SettingValueRefused,
             format!("`backtrace_functions` holds names of C functions, in which `{c}` does not occur"),
             "use letters, digits and underscores, and commas between the names",
         ))
@@ -206,6 +209,7 @@ fn encoding(text: &str) -> Result<(), Refusal> {
         _ => format!("`{}` is not an encoding that PostgreSQL knows", shortened(text)),
     };
     Err(Refusal::new(
+        Code::SettingValueRefused,
         message,
         match nearest(text, &ENCODINGS) {
             Some(near) => format!("did you mean `{near}`?"),
@@ -287,7 +291,10 @@ const UTC: [&str; 4] = ["GMT", "UCT", "Universal", "UTC"];
 
 fn time_zone(text: &str) -> Result<Meaning, Refusal> {
     let among = |name: &str, names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
-    let refuse = |help: String| Err(Refusal::new(format!("`{}` is not a time zone", shortened(text)), help));
+    let refuse = |help: String| {
+        let message = format!("`{}` is not a time zone", shortened(text));
+        Err(Refusal::new(Code::SettingValueRefused, message, help))
+    };
     let (area, place) = text.split_once('/').unwrap_or(("", text));
     let is_etc = area.eq_ignore_ascii_case("Etc");
     if area.is_empty() || is_etc {

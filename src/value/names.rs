@@ -1,7 +1,7 @@
 //! Names of Kubernetes objects, labels and users.
 
 use super::{FromText, Refusal, Value, checked_text, named, read_text};
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Code, Problems};
 use crate::node::{Node, NodeValue, plain};
 
 /// Letters, digits and inner hyphens, lower case: RFC 1123. `None` when it is fine.
@@ -37,7 +37,7 @@ checked_text!(
     |text| {
         let fault = label_fault(text, LONGEST_LAB_NAME)
             .or_else(|| text.starts_with(|c: char| c.is_ascii_digit()).then(|| "it begins with a digit".to_owned()));
-        named(text, "a name for a lab", fault, "use up to 48 lower-case letters, digits and hyphens, beginning with a letter: objects are called `<name>-replica-0-data`")
+        named(text, Code::NotAName, "a name for a lab", fault, "use up to 48 lower-case letters, digits and hyphens, beginning with a letter: objects are called `<name>-replica-0-data`")
     }
 );
 
@@ -46,7 +46,7 @@ checked_text!(
     Namespace,
     "a namespace",
     "databases",
-    |text| named(text, "a namespace", label_fault(text, 63), "use up to 63 lower-case letters, digits and hyphens")
+    |text| named(text, Code::NotAName, "a namespace", label_fault(text, 63), "use up to 63 lower-case letters, digits and hyphens")
 );
 
 checked_text!(
@@ -56,6 +56,7 @@ checked_text!(
     "fast-storage",
     |text| named(
         text,
+        Code::NotAName,
         "the name of a Kubernetes object",
         subdomain_fault(text),
         "use lower-case letters, digits, hyphens and dots"
@@ -77,7 +78,7 @@ checked_text!(
                 .find(|c| !matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.'))
                 .map(|c| format!("`{}` is not allowed", c.escape_debug()))
         };
-        named(text, "a key of a Secret", fault, "use letters, digits, `-`, `_` and `.`")
+        named(text, Code::NotAName, "a key of a Secret", fault, "use letters, digits, `-`, `_` and `.`")
     }
 );
 
@@ -117,7 +118,7 @@ checked_text!(
     LabelKey,
     "a label key",
     "example.com/team",
-    |text| named(text, "a label key", qualified_name_fault(text), QUALIFIED_NAME_HELP)
+    |text| named(text, Code::NotALabel, "a label key", qualified_name_fault(text), QUALIFIED_NAME_HELP)
 );
 
 checked_text!(
@@ -126,10 +127,10 @@ checked_text!(
     "an annotation key",
     "example.com/owner",
     |text| {
-        let what = "an annotation key";
-        named(text, what, qualified_name_fault(&text.to_ascii_lowercase()), QUALIFIED_NAME_HELP)?;
+        let (code, what) = (Code::NotAnAnnotation, "an annotation key");
+        named(text, code, what, qualified_name_fault(&text.to_ascii_lowercase()), QUALIFIED_NAME_HELP)?;
         let fault = is_no_text_bare(text).then(|| "kustomize would not read it as text".to_owned());
-        named(text, what, fault, &format!("write `example.com/{text}`"))
+        named(text, code, what, fault, &format!("write `example.com/{text}`"))
     }
 );
 
@@ -163,7 +164,7 @@ checked_text!(
             }
             _ => None,
         });
-        named(text, "the value of an annotation", fault, "remove that character")
+        named(text, Code::NotAnAnnotation, "the value of an annotation", fault, "remove that character")
     }
 );
 
@@ -174,7 +175,7 @@ checked_text!(
     "storage-team",
     |text| {
         let fault = if text.is_empty() { None } else { qualified_part_fault(text) };
-        named(text, "a label value", fault, "use up to 63 letters, digits, `-`, `_` and `.`")
+        named(text, Code::NotALabel, "a label value", fault, "use up to 63 letters, digits, `-`, `_` and `.`")
     }
 );
 
@@ -192,7 +193,7 @@ checked_text!(
                 .find(|c| !word(*c) && !matches!(c, '.' | '+' | '-' | '_' | ':' | '~'))
                 .map(|c| format!("`{}` is not allowed", c.escape_debug()))
         };
-        named(text, "a package name", fault, "name one package in each item, without options or versions")
+        named(text, Code::NotAName, "a package name", fault, "name one package in each item, without options or versions")
     }
 );
 
@@ -213,6 +214,6 @@ checked_text!(
         } else {
             None
         };
-        named(text, "a user name", fault, "choose a name such as `lab`")
+        named(text, Code::NotAName, "a user name", fault, "choose a name such as `lab`")
     }
 );

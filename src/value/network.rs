@@ -2,7 +2,7 @@
 
 use super::names::{label_fault, subdomain_fault};
 use super::{FromText, Refusal, Value, checked_text, named, read_text, shortened};
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Code, Problems};
 use crate::node::Node;
 use crate::yaml::needs_escape;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ checked_text!(
     "quay.io/containerdisks/fedora:44",
     |text| {
         let fault = image_fault(text);
-        named(text, "an image reference", fault, "write `registry/path:tag`, such as `quay.io/containerdisks/fedora:44`")
+        named(text, Code::NotAnImageReference, "an image reference", fault, "write `registry/path:tag`, such as `quay.io/containerdisks/fedora:44`")
     }
 );
 
@@ -100,9 +100,9 @@ checked_text!(
     |text| {
         let help = "paste one line of a `.pub` file, such as `ssh-ed25519 AAAA… user@host`";
         if text.contains("PRIVATE KEY") {
-            return Err(Refusal::new("this is a private key, which nobody else should ever see", help).of_secret());
+            return Err(Refusal::new(Code::SecretInConfig, "this is a private key, which nobody else should ever see", help).of_secret());
         }
-        named(text, "an SSH public key", ssh_key_fault(text), help)
+        named(text, Code::NotAnSshKey, "an SSH public key", ssh_key_fault(text), help)
     }
 );
 
@@ -150,6 +150,7 @@ checked_text!(
             None => Some("it does not begin with `http://` or `https://`".to_owned()),
             Some(rest) if rest.contains('@') => {
                 return Err(Refusal::new(
+                    Code::SecretInConfig,
                     "the proxy URL holds a user or password, which would stand readable in the bundle",
                     "write `http://host:port`; let the proxy admit the guests by their address",
                 )
@@ -164,7 +165,7 @@ checked_text!(
                     .then(|| "it is not `http://host:port`".to_owned())
             }
         };
-        named(text, "a proxy URL", fault, "write `http://host:port`")
+        named(text, Code::NotAProxyUrl, "a proxy URL", fault, "write `http://host:port`")
     }
 );
 
@@ -173,7 +174,7 @@ checked_text!(
     Cidr,
     "a CIDR",
     "192.0.2.0/24",
-    |text| named(text, "a CIDR", cidr_fault(text), "write `address/prefix`, such as `192.0.2.0/24` or `2001:db8::/32`")
+    |text| named(text, Code::NotACidr, "a CIDR", cidr_fault(text), "write `address/prefix`, such as `192.0.2.0/24` or `2001:db8::/32`")
 );
 
 fn cidr_fault(text: &str) -> Option<String> {

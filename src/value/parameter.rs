@@ -2,7 +2,7 @@
 
 use super::{FromText, Refusal, Value, checked_text, named, read_text};
 use crate::config::keys::Shape;
-use crate::diagnostic::{Diagnostic, Problems};
+use crate::diagnostic::{Code, Diagnostic, Problems};
 use crate::node::{Node, NodeValue};
 use crate::yaml::needs_escape;
 
@@ -28,7 +28,7 @@ checked_text!(
         } else {
             "write it as in postgresql.conf: `work_mem`".to_owned()
         };
-        named(text, "the name of a PostgreSQL setting", fault, &help)
+        named(text, Code::UnknownSetting, "the name of a PostgreSQL setting", fault, &help)
     }
 );
 
@@ -42,40 +42,31 @@ impl Value for ParameterValue {
     const SHAPE: Shape = Shape::Text("text, a number, `true` or `false`");
 
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let mut refuse = |code, message: String, help: &str| {
+            problems.push(Diagnostic::new(code, node.span.clone(), message).help(help));
+            None
+        };
         let text = match &node.value {
             NodeValue::Text(text) | NodeValue::Number(text) => text.clone(),
             NodeValue::Bool(value) => value.to_string(),
             _ => {
-                problems.push(
-                    Diagnostic::new(node.span.clone(), format!("expected a setting, found {}", node.kind()))
-                        .help("give text, a number, `true` or `false`"),
-                );
-                return None;
+                let message = format!("expected a setting, found {}", node.kind());
+                return refuse(Code::WrongType, message, "give text, a number, `true` or `false`");
             }
         };
         if text.contains('\t') && !text.chars().any(|c| c != '\t' && needs_escape(c)) {
-            problems.push(
-                Diagnostic::new(node.span.clone(), "the value of a setting must not hold a tab")
-                    .help("remove it, or write a blank instead of it"),
-            );
-            return None;
+            let message = "the value of a setting must not hold a tab".to_owned();
+            return refuse(Code::SettingNotOneLine, message, "remove it, or write a blank instead of it");
         }
         if text.chars().any(needs_escape) {
-            problems.push(
-                Diagnostic::new(node.span.clone(), "the value of a setting must stand on one line")
-                    .help("remove line breaks, control and invisible characters"),
-            );
-            return None;
+            let message = "the value of a setting must stand on one line".to_owned();
+            let help = "remove line breaks, control and invisible characters";
+            return refuse(Code::SettingNotOneLine, message, help);
         }
         if text.len() > 900 {
-            problems.push(
-                Diagnostic::new(
-                    node.span.clone(),
-                    format!("the value of a setting has {} bytes", text.len()),
-                )
-                .help("keep it under 900; the guest reads postgresql.conf line by line"),
-            );
-            return None;
+            let message = format!("the value of a setting has {} bytes", text.len());
+            let help = "keep it under 900; the guest reads postgresql.conf line by line";
+            return refuse(Code::SettingNotOneLine, message, help);
         }
         Some(Self(text))
     }

@@ -8,6 +8,7 @@ use super::meaning::Meaning;
 use super::number::{self, Fault, Unit};
 use super::{Refusal, one_of, shortened, unknown_word};
 use crate::config::fields::{listed, nearest};
+use crate::diagnostic::Code;
 use std::ops::RangeInclusive;
 
 /// Major versions of PostgreSQL.
@@ -65,6 +66,7 @@ impl Setting {
         let Some(newest) = here.next() else {
             let known = *first.majors.start()..=*last.majors.end();
             return Err(SettingFault::Name(Refusal::new(
+                Code::SettingOfAnotherVersion,
                 format!(
                     "`{name}` is a setting of PostgreSQL {}, the guest has {}",
                     written(&known),
@@ -123,26 +125,28 @@ impl Setting {
 
     /// Why no config can set it.
     fn fixed(&self) -> Refusal {
-        match self.kind {
-            Kind::ReadOnly => Refusal::new(format!("`{}` is read-only", self.name), "remove it"),
-            _ => Refusal::new(
-                format!("`{}` belongs to a session, not to the server", self.name),
+        let (rule, help) = match self.kind {
+            Kind::ReadOnly => ("is read-only", "remove it"),
+            _ => (
+                "belongs to a session, not to the server",
                 "remove it, or set it in the session that needs it",
             ),
-        }
+        };
+        Refusal::new(Code::SettingNotConfigurable, format!("`{}` {rule}", self.name), help)
     }
 
     fn meaning(&self, text: &str) -> Result<Meaning, Refusal> {
         let name = self.name;
         match &self.kind {
-            Kind::Bool => boolean(text)
-                .map(Meaning::Bool)
-                .ok_or_else(|| self.refusal(text, "is on or off", "write `on` or `off`")),
+            Kind::Bool => boolean(text).map(Meaning::Bool).ok_or_else(|| {
+                self.refusal(Code::SettingValueRefused, text, "is on or off", "write `on` or `off`")
+            }),
             &Kind::Number { is_whole, unit, least, most } => {
                 let number = number::parse(text, unit, is_whole)
                     .map_err(|fault| self.no_number(text, &fault, unit))?;
                 if let Some((rule, nearest)) = gap(name, number) {
-                    return Err(self.refusal(text, rule, &format!("write `{}`", in_unit(nearest, unit))));
+                    let help = format!("write `{}`", in_unit(nearest, unit));
+                    return Err(self.refusal(Code::SettingOutOfBounds, text, rule, &help));
                 }
                 if (least..=most).contains(&number) {
                     Ok(Meaning::Number(number))
@@ -154,7 +158,7 @@ impl Setting {
                 Some(word) => Ok(Meaning::Word(word)),
                 None if text.is_empty() => {
                     let help = unknown_word(text, words).help;
-                    Err(self.refusal(text, &format!("is {}", one_of(words)), &help))
+                    Err(self.refusal(Code::UnknownWord, text, &format!("is {}", one_of(words)), &help))
                 }
                 None => Err(unknown_word(text, words)),
             },
@@ -163,6 +167,7 @@ impl Setting {
                 _ => Ok(Meaning::Text),
             },
             Kind::Text { may_be_empty } if text.is_empty() && !may_be_empty => Err(Refusal::new(
+                Code::SettingValueRefused,
                 format!("`{name}` must not be empty"),
                 "give it a value, or remove it for the default",
             )),
@@ -171,9 +176,9 @@ impl Setting {
         }
     }
 
-    fn refusal(&self, text: &str, rule: &str, help: &str) -> Refusal {
+    fn refusal(&self, code: Code, text: &str, rule: &str, help: &str) -> Refusal {
         let typed = if text.is_empty() { "empty text".to_owned() } else { format!("`{}`", shortened(text)) };
-        Refusal::new(format!("`{}` {rule}, not {typed}", self.name), help)
+        Refusal::new(code, format!("`{}` {rule}, not {typed}", self.name), help)
     }
 
     fn no_number(&self, text: &str, fault: &Fault, unit: Option<Unit>) -> Refusal {
@@ -195,6 +200,7 @@ impl Setting {
                     "is in a unit that PostgreSQL does not know"
                 };
                 return Refusal::new(
+                    Code::SettingWrongUnit,
                     format!("`{typed}` {kind}"),
                     format!("PostgreSQL reads this one; in its units that is `{meant}`"),
                 );
@@ -219,7 +225,11 @@ impl Setting {
             Some(_) => "is a time",
             None => "is a number",
         };
-        self.refusal(text, rule, &help)
+        let code = match fault {
+            Fault::NoUnit { .. } if !mended => Code::SettingWrongUnit,
+            _ => Code::SettingValueRefused,
+        };
+        self.refusal(code, text, rule, &help)
     }
 
     fn out_of_bounds(
@@ -247,7 +257,7 @@ impl Setting {
         {
             help.push_str(&format!("; without a unit a number counts `{}`", unit.name()));
         }
-        self.refusal(text, &rule, &help)
+        self.refusal(Code::SettingOutOfBounds, text, &rule, &help)
     }
 }
 
@@ -299,7 +309,8 @@ fn unknown(name: &str, majors: &Majors) -> Refusal {
                          `auto_explain.log_min_duration`"
             .to_owned(),
     };
-    Refusal::new(format!("PostgreSQL {} has no setting `{}`", written(majors), shortened(name)), help)
+    let message = format!("PostgreSQL {} has no setting `{}`", written(majors), shortened(name));
+    Refusal::new(Code::UnknownSetting, message, help)
 }
 
 fn written(majors: &Majors) -> String {

@@ -2,7 +2,7 @@
 
 use super::{FromText, Refusal, Value, shortened};
 use crate::config::keys::Shape;
-use crate::diagnostic::{Diagnostic, Problems};
+use crate::diagnostic::{Code, Problems};
 use crate::node::{Node, NodeValue};
 
 /// An amount of memory in PostgreSQL's units, in whole MiB.
@@ -76,10 +76,11 @@ impl FromText for PgSize {
     /// Takes what PostgreSQL takes, but for a number without its unit, and octal and hexadecimal digits.
     fn from_text(text: &str) -> Result<Self, Refusal> {
         let typed = text.trim();
-        let refuse = |message: &str, help: String| {
-            Err(Refusal::new(format!("`{}` {message}", shortened(typed)), help))
+        let refuse = |code, message: &str, help: String| {
+            Err(Refusal::new(code, format!("`{}` {message}", shortened(typed)), help))
         };
-        let malformed = |help: String| refuse("is not a PostgreSQL size", help);
+        let malformed = |help| refuse(Code::NotAPostgresqlSize, "is not a PostgreSQL size", help);
+        let out_of_bounds = |message, help| refuse(Code::OutOfBounds, message, help);
         let general = "write a number and `MB`, `GB` or `TB` (powers of 1024), such as `256MB`".to_owned();
         let (digits, rest) = leading_number(typed);
         let unit = rest.trim_start();
@@ -115,12 +116,14 @@ impl FromText for PgSize {
                 };
                 respelt("PostgreSQL reads this one; in its units that is", format!("{digits}{meant}"))
             }
-            Some(0.0) if number > 0.0 => {
-                refuse("is less than a megabyte", "PostgreSQL counts it in megabytes; write `1MB`".to_owned())
-            }
-            Some(megabytes) if megabytes > Self::MAX_MIB as f64 => {
-                refuse("is too large", format!("write at most `{}MB`, where PostgreSQL ends", Self::MAX_MIB))
-            }
+            Some(0.0) if number > 0.0 => out_of_bounds(
+                "is less than a megabyte",
+                "PostgreSQL counts it in megabytes; write `1MB`".to_owned(),
+            ),
+            Some(megabytes) if megabytes > Self::MAX_MIB as f64 => out_of_bounds(
+                "is too large",
+                format!("write at most `{}MB`, where PostgreSQL ends", Self::MAX_MIB),
+            ),
             Some(megabytes) => Ok(Self { mib: megabytes as u64 }),
         }
     }
@@ -149,11 +152,12 @@ fn read_size<T>(
             Err(refusal) => refusal,
         },
         _ => Refusal::new(
+            Code::WrongType,
             format!("expected {what}, found {}", node.kind()),
             format!("write it like `{example}`"),
         ),
     };
-    problems.push(Diagnostic::new(node.span.clone(), refusal.message).help(refusal.help));
+    problems.push(refusal.at(node.span.clone()));
     None
 }
 
@@ -327,7 +331,7 @@ impl Quantity {
         // the API server ignores blanks around a quantity; the schema's pattern does not
         let typed = text.trim();
         let example = measured.example();
-        let (fault, help) = match quantity_bytes(typed) {
+        let (code, fault, help) = match quantity_bytes(typed) {
             Ok(bytes) if bytes >= Self::MIN_BYTES => return Ok(Self { text: typed.to_owned(), bytes }),
             Ok(_) => {
                 let counts = if typed.ends_with('m') { "thousandths of a byte" } else { "bytes" };
@@ -338,11 +342,13 @@ impl Quantity {
                     }
                     None => format!("write a size such as `{example}`"),
                 };
-                ("is less than a mebibyte", help)
+                (Code::OutOfBounds, "is less than a mebibyte", help)
             }
-            Err(Unfit::NotPositive) => ("is no size", format!("write a size such as `{example}`")),
+            Err(Unfit::NotPositive) => {
+                (Code::OutOfBounds, "is no size", format!("write a size such as `{example}`"))
+            }
             Err(Unfit::TooLarge) => {
-                ("is too large", "write at most `1Ei`, where file systems end".to_owned())
+                (Code::OutOfBounds, "is too large", "write at most `1Ei`, where file systems end".to_owned())
             }
             Err(Unfit::Malformed) => {
                 let help = match respelt(typed, measured) {
@@ -358,10 +364,10 @@ impl Quantity {
                         format!("write a number and `Mi`, `Gi` or `Ti` (powers of 1024), such as `{example}`")
                     }
                 };
-                ("is not a Kubernetes quantity", help)
+                (Code::NotAQuantity, "is not a Kubernetes quantity", help)
             }
         };
-        Err(Refusal::new(format!("`{}` {fault}", shortened(typed)), help))
+        Err(Refusal::new(code, format!("`{}` {fault}", shortened(typed)), help))
     }
 }
 

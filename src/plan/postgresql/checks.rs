@@ -2,7 +2,7 @@
 
 use super::parameters::Settings;
 use crate::config::fields::Spanned;
-use crate::diagnostic::{Diagnostic, Problems};
+use crate::diagnostic::{Code, Diagnostic, Note, Problems};
 use crate::source::one_line;
 use crate::value::{Meaning, ParameterValue};
 
@@ -35,21 +35,22 @@ const CONTRIB: &[&str] = &[
 const LOCALES: &[&str] = &["C", "POSIX", "C.UTF-8", "C.utf8"];
 
 /// What no setting may do to a lab, and what people should know of those they chose.
-pub(super) fn check(settings: &Settings, problems: &mut Problems, notes: &mut Vec<String>) {
+pub(super) fn check(settings: &Settings, problems: &mut Problems, notes: &mut Vec<Note>) {
     check_switches(settings, problems, notes);
     check_archive(settings, problems);
     note_needs(settings, notes);
     if let Some((value, Meaning::Word("minimal"))) = settings.get("wal_level") {
+        let message = "replicas cannot follow with `wal_level` minimal";
         problems.push(
-            Diagnostic::new(value.span.clone(), "replicas cannot follow with `wal_level` minimal")
+            Diagnostic::new(Code::SettingBreaksLab, value.span.clone(), message)
                 .help("write `logical`, or leave it out for `replica`"),
         );
     }
 }
 
-fn check_switches(settings: &Settings, problems: &mut Problems, notes: &mut Vec<String>) {
+fn check_switches(settings: &Settings, problems: &mut Problems, notes: &mut Vec<Note>) {
     let mut refuse = |value: &Spanned<ParameterValue>, message: String, help: &str| {
-        problems.push(Diagnostic::new(value.span.clone(), message).help(help));
+        problems.push(Diagnostic::new(Code::SettingBreaksLab, value.span.clone(), message).help(help));
     };
     for (name, reason) in NEVER_ON {
         if let Some((value, Meaning::Bool(true))) = settings.get(name) {
@@ -76,9 +77,9 @@ fn check_switches(settings: &Settings, problems: &mut Problems, notes: &mut Vec<
     for (name, value) in UNSAFE {
         if settings.is(name, &Meaning::Bool(*value)) {
             let value = if *value { "on" } else { "off" };
-            notes.push(format!(
-                "with `{name}` {value} a node that loses power may come back with damaged data"
-            ));
+            let text =
+                format!("with `{name}` {value} a node that loses power may come back with damaged data");
+            notes.push(Note::new(Code::DataAtRisk, text));
         }
     }
 }
@@ -89,6 +90,7 @@ fn check_archive(settings: &Settings, problems: &mut Problems) {
     let library = settings.text("archive_library");
     if let (Some(command), Some(library)) = (command, library) {
         problems.contradiction(
+            Code::ExclusiveKeys,
             &[(command, "either a command"), (library, "or a library")],
             "`archive_command` and `archive_library` exclude each other",
             "keep one of the two; from PostgreSQL 16 on nothing is archived with both, and the WAL fills the disk",
@@ -97,12 +99,10 @@ fn check_archive(settings: &Settings, problems: &mut Problems) {
     let mode = settings.0.iter().find(|((name, _), _)| name.value.as_str() == "archive_mode");
     let Some(((mode, _), Meaning::Word("on" | "always"))) = mode else { return };
     if command.is_none() && library.is_none() {
+        let message = "`archive_mode` without an `archive_command` fills the disk with WAL";
         problems.push(
-            Diagnostic::new(
-                mode.span.clone(),
-                "`archive_mode` without an `archive_command` fills the disk with WAL",
-            )
-            .help("add `archive_command`, or leave `archive_mode` out"),
+            Diagnostic::new(Code::NothingIsArchived, mode.span.clone(), message)
+                .help("add `archive_command`, or leave `archive_mode` out"),
         );
     }
     // an archive module that is not configured is asked again for ever (basic_archive_configured)
@@ -112,14 +112,15 @@ fn check_archive(settings: &Settings, problems: &mut Problems) {
     {
         let message = "`basic_archive` without a directory archives nothing, and WAL fills the disk";
         problems.push(
-            Diagnostic::new(library.span.clone(), message)
+            Diagnostic::new(Code::NothingIsArchived, library.span.clone(), message)
                 .help("add `basic_archive.archive_directory`, or leave `archive_mode` out"),
         );
     }
 }
 
 /// Notes what the guest must have for a setting: libraries that are preloaded, locales.
-fn note_needs(settings: &Settings, notes: &mut Vec<String>) {
+fn note_needs(settings: &Settings, notes: &mut Vec<Note>) {
+    let mut note = |text: String| notes.push(Note::new(Code::GuestMustHave, text));
     for (name, fate) in [
         ("shared_preload_libraries", "the server does not start"),
         ("session_preload_libraries", "nobody can connect"),
@@ -133,7 +134,7 @@ fn note_needs(settings: &Settings, notes: &mut Vec<String>) {
         let others: Vec<_> =
             libraries.filter(|name| !name.is_empty() && (is_local || !CONTRIB.contains(name))).collect();
         if !others.is_empty() {
-            notes.push(format!(
+            note(format!(
                 "`{name}`: {fate} unless the guest has `{}`; name the package in `extra-packages`, or use an image \
                  that has it",
                 one_line(&others.join("`, `"))
@@ -145,9 +146,7 @@ fn note_needs(settings: &Settings, notes: &mut Vec<String>) {
             && !LOCALES.contains(&value.value.0.as_str())
         {
             let locale = one_line(&value.value.0);
-            notes.push(format!(
-                "`{name}`: the server does not start unless the guest has the locale `{locale}`"
-            ));
+            note(format!("`{name}`: the server does not start unless the guest has the locale `{locale}`"));
         }
     }
     for ((name, value), meaning) in &settings.0 {
@@ -157,12 +156,12 @@ fn note_needs(settings: &Settings, notes: &mut Vec<String>) {
             _ => continue,
         };
         let (name, value) = (name.value.as_str(), one_line(&value.value.0));
-        notes.push(format!("`{name}`: the server does not start unless the guest {what} `{value}`"));
+        note(format!("`{name}`: the server does not start unless the guest {what} `{value}`"));
     }
     if settings.is("logging_collector", &Meaning::Bool(true))
         && let Some(directory) = settings.text("log_directory").filter(|value| value.value.0.starts_with('/'))
     {
-        notes.push(format!(
+        note(format!(
             "`log_directory`: the server does not start unless `postgres` may write into `{}` in the guest",
             one_line(&directory.value.0)
         ));

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::config::fields::{Field, Spanned};
-use crate::diagnostic::{Diagnostic, Problems};
+use crate::diagnostic::{Code, Diagnostic, Problems};
 use crate::plan::release;
 use crate::value::{Meaning, ParameterName, ParameterValue, Setting, SettingFault, managed};
 
@@ -21,12 +21,10 @@ impl<'c> Settings<'c> {
             let (name, value) = parameter;
             let text = name.value.as_str();
             if let Some(reason) = managed(text) {
+                let message = format!("`{text}` is not for `postgresql.parameters`");
                 problems.push(
-                    Diagnostic::new(
-                        name.span.clone(),
-                        format!("`{text}` is not for `postgresql.parameters`"),
-                    )
-                    .help(format!("remove it: {reason}")),
+                    Diagnostic::new(Code::ManagedSetting, name.span.clone(), message)
+                        .help(format!("remove it: {reason}")),
                 );
                 return None;
             }
@@ -39,7 +37,7 @@ impl<'c> Settings<'c> {
                 Err(SettingFault::Name(refusal)) => (&name.span, refusal),
                 Err(SettingFault::Value(refusal)) => (&value.span, refusal),
             };
-            problems.push(Diagnostic::new(span.clone(), refusal.message).help(refusal.help));
+            problems.push(refusal.at(span.clone()));
             None
         });
         Self(read.collect())

@@ -2,7 +2,7 @@
 
 use crate::config::fields::{Field, Spanned};
 use crate::config::vm::{Matcher, Vm};
-use crate::diagnostic::{Diagnostic, Problems};
+use crate::diagnostic::{Code, Diagnostic, Note, Problems};
 use crate::plan::instancetypes::{self, COMMON_INSTANCETYPES, Preference};
 use crate::plan::needs::Needs;
 use crate::plan::sizing;
@@ -28,6 +28,7 @@ pub(super) fn check_section(section: &Field<Vm>, problems: &mut Problems) {
     let explicit = section.cpu_cores.is_present() || section.memory.is_present();
     if section.instancetype.is_present() && explicit {
         problems.contradiction(
+            Code::ExclusiveKeys,
             &[
                 (&section.instancetype, "sets CPUs and memory"),
                 (&section.cpu_cores, "set again"),
@@ -41,7 +42,7 @@ pub(super) fn check_section(section: &Field<Vm>, problems: &mut Problems) {
 
 /// What KubeVirt's VM webhook refuses of the instancetypes and preferences that every cluster has: less than the preference
 /// requires, CPUs that it cannot spread, and a second I/O threads policy.
-pub(super) fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems, notes: &mut Vec<String>) {
+pub(super) fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems, notes: &mut Vec<Note>) {
     let of_cluster = |name: &Field<ObjectName>, is_namespaced: bool| {
         if is_namespaced { None } else { name.get().map(ToString::to_string) }
     };
@@ -64,6 +65,7 @@ pub(super) fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems, 
         let Preference { name, cpus: least_cpus, mib: least_mib, .. } = preference;
         if mib < u128::from(*least_mib) || cpus < *least_cpus {
             problems.contradiction(
+                Code::PreferenceNotMet,
                 &[
                     (&vm.preference, "this preference"),
                     (&vm.instancetype, "its CPUs and memory"),
@@ -82,13 +84,15 @@ pub(super) fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems, 
             );
         }
         if !preference.is_for_linux {
-            notes.push(format!("the preference `{name}` is for Windows, the guests are Linux"));
+            let text = format!("the preference `{name}` is for Windows, the guests are Linux");
+            notes.push(Note::new(Code::WindowsPreference, text));
         }
     }
     let Some(instancetype) = instancetype else { return };
     let name = instancetype.name;
     if u128::from(instancetype.mib) << 20 < needs.memory {
         problems.contradiction(
+            Code::MemoryTooSmall,
             &[(&vm.instancetype, "too little memory")],
             format!(
                 "the instancetype `{name}` has {}Mi of memory, the lab needs {}Mi",
@@ -100,6 +104,7 @@ pub(super) fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems, 
     }
     if instancetype.sets_io_threads_policy && vm.io_threads_policy.is_present() {
         problems.contradiction(
+            Code::ExclusiveKeys,
             &[(&vm.io_threads_policy, "set again"), (&vm.instancetype, "sets a policy itself")],
             format!("the instancetype `{name}` excludes `io-threads-policy`"),
             "remove `io-threads-policy`, or choose an instancetype without one",
@@ -118,14 +123,16 @@ pub(super) fn plan(vm: &Vm, needs: &Needs, problems: &mut Problems) -> Compute {
     if let Some(given) = vm.memory.spanned()
         && given.value.bytes() < sizing::LEAST_MEMORY
     {
+        let message = format!("`{}` {memory} is too little", given.path);
         problems.push(
-            Diagnostic::new(given.span.clone(), format!("`{}` {memory} is too little", given.path))
+            Diagnostic::new(Code::MemoryTooSmall, given.span.clone(), message)
                 .help("give the guest at least `1Gi`; PostgreSQL and the package manager need it"),
         );
     } else if memory.bytes() < needs.memory {
         let path = vm.memory.spanned().map_or("vm.memory", |given| &given.path);
         let least = Quantity::mib(u64::try_from(needs.memory.div_ceil(1 << 20)).unwrap_or(u64::MAX));
         problems.contradiction(
+            Code::MemoryTooSmall,
             &[
                 (&vm.memory, "too little"),
                 (&needs.config.replica_count, "for the WAL senders of these"),
@@ -151,8 +158,9 @@ fn matcher<Kind: Copy + FromText>(
 ) -> Option<(Kind, String)> {
     let spanned = field.spanned()?;
     if !spanned.value.name.is_present() {
+        let message = format!("`{}` has no `name`", spanned.path);
         problems.push(
-            Diagnostic::new(spanned.span.clone(), format!("`{}` has no `name`", spanned.path))
+            Diagnostic::new(Code::MissingKey, spanned.span.clone(), message)
                 .help(format!("write `{key}: NAME`, or `{key}: {{name: NAME, kind: {}}}`", Kind::EXAMPLE)),
         );
     }

@@ -2,7 +2,7 @@
 
 use crate::config::fields::{Field, Involved, Spanned};
 use crate::config::vm::Vm;
-use crate::diagnostic::{Diagnostic, Problems};
+use crate::diagnostic::{Code, Diagnostic, Note, Problems};
 use crate::plan::needs::Needs;
 use crate::plan::sizing;
 use crate::value::{AccessMode, Quantity};
@@ -52,6 +52,7 @@ fn disk(
         let keys: Vec<_> =
             std::iter::once((size as &dyn Involved, "too small")).chain(because.iter().copied()).collect();
         problems.contradiction(
+            Code::DiskTooSmall,
             &keys,
             format!("`{}` {} is too small: {holds} {least}", given.path, given.value),
             // CDI refuses another size of a disk that is there (docs/changes.md)
@@ -64,34 +65,37 @@ fn disk(
 pub(super) fn access_modes(
     field: &Field<Vec<Spanned<AccessMode>>>,
     problems: &mut Problems,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Note>,
 ) -> Vec<AccessMode> {
     let modes = field.or_default();
     let twice = modes.iter().enumerate().find_map(|(position, mode)| {
         Some((mode, modes[..position].iter().find(|earlier| earlier.value == mode.value)?))
     });
     if let Some((mode, first)) = twice {
+        let message = format!("`{}` is listed twice", mode.value.as_str());
         problems.push(
-            Diagnostic::new(mode.span.clone(), format!("`{}` is listed twice", mode.value.as_str()))
+            Diagnostic::new(Code::ConflictingAccessModes, mode.span.clone(), message)
                 .mark(first.span.clone(), "first listed here")
                 .help("remove one of the two"),
         );
     }
     if let (Some(spanned), 0) = (field.spanned(), modes.len()) {
         problems.push(
-            Diagnostic::new(spanned.span.clone(), format!("`{}` is empty", spanned.path))
+            Diagnostic::new(Code::NoValue, spanned.span.clone(), format!("`{}` is empty", spanned.path))
                 .help("leave the key out to get what the storage profile says"),
         );
     }
     if let Some(alone) = modes.iter().find(|mode| mode.value == AccessMode::ReadWriteOncePod) {
         if let Some(other) = modes.iter().find(|mode| mode.value != alone.value) {
             problems.contradiction(
+                Code::ConflictingAccessModes,
                 &[(alone, "one pod alone"), (other, "and more")],
                 "`ReadWriteOncePod` excludes other access modes",
                 "keep one of the two",
             );
         }
-        notes.push("`ReadWriteOncePod` needs CDI 1.58 or newer, and excludes live migration".to_owned());
+        let text = "`ReadWriteOncePod` needs CDI 1.58 or newer, and excludes live migration";
+        notes.push(Note::new(Code::NeedsNewerCdi, text));
     }
     modes.into_iter().map(|mode| mode.value).collect()
 }

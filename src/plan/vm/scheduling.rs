@@ -2,7 +2,7 @@
 
 use crate::config::fields::Spanned;
 use crate::config::vm::{Toleration, Vm};
-use crate::diagnostic::{Diagnostic, Problems};
+use crate::diagnostic::{Code, Diagnostic, Problems};
 use crate::value::{TaintEffect, TolerationOperator};
 
 /// A toleration with its keys checked against each other.
@@ -37,20 +37,23 @@ fn toleration(item: &Spanned<Toleration>, problems: &mut Problems) -> Toleration
         && toleration.value.get().is_some_and(|v| !v.as_str().is_empty())
     {
         problems.contradiction(
+            Code::ConflictingToleration,
             &[(&toleration.value, "a value"), (&toleration.operator, "that `Exists` does not compare")],
             "a toleration with `operator: Exists` has no `value`",
             "remove `value`, or write `operator: Equal`",
         );
     }
     if operator == TolerationOperator::Equal && !toleration.key.is_present() {
+        let message = "a toleration without `key` must have `operator: Exists`";
         problems.push(
-            Diagnostic::new(item.span.clone(), "a toleration without `key` must have `operator: Exists`")
+            Diagnostic::new(Code::ConflictingToleration, item.span.clone(), message)
                 .help("add `key`, or `operator: Exists` to tolerate every taint"),
         );
     }
     if toleration.toleration_seconds.is_present() && toleration.effect.get() != Some(&TaintEffect::NoExecute)
     {
         problems.contradiction(
+            Code::ConflictingToleration,
             &[
                 (&toleration.toleration_seconds, "only for `NoExecute`"),
                 (&toleration.effect, "another effect"),
