@@ -1,6 +1,7 @@
 //! `--check`: what it shows, and that it writes nothing.
 
 use crate::transcript::{KEYLESS, SECRETS, bash, empty, lab};
+use virtwork_gen::diagnostic::Code;
 
 #[test]
 fn check_alone_needs_no_passwords() {
@@ -12,8 +13,8 @@ fn built_in_defaults_are_not_checked() {
     let message = "there is no `gen.yaml` here to check";
     let help = "name a config, or run gen in the directory of `gen.yaml`";
     empty()
-        .run(bash("gen --check").refuses(message, help))
-        .run(bash("gen -o out --check").refuses(message, help));
+        .run(bash("gen --check").refuses(Code::ConfigNotFound, message, help))
+        .run(bash("gen -o out --check").refuses(Code::ConfigNotFound, message, help));
 }
 
 #[test]
@@ -43,7 +44,7 @@ fn check_shows_what_changed_what_is_missing_and_what_is_stale() {
         ";
     let summary = "out is out of date: 2 changed, 1 missing, 2 stale; run `gen -o out`\n";
     let stale = ["out/datavolume-db-replica-1-data.yaml", "out/virtualmachine-db-replica-1.yaml"];
-    let note = "note: removed `out/datavolume-db-replica-1-data.yaml`, `out/virtualmachine-db-replica-1.yaml`, no \
+    let note = "note[stale-files-removed]: removed `out/datavolume-db-replica-1-data.yaml`, `out/virtualmachine-db-replica-1.yaml`, no \
                 longer part of the bundle\n";
     lab(&format!("{KEYLESS}replica-count: 2\n"))
         .run(bash("gen -o out").writes(["out/…"]))
@@ -76,7 +77,7 @@ fn the_command_that_check_names_is_whole() {
         (r"$'\xff\'.yaml'", "out", r"gen $'\377\'.yaml' -o out"),
     ] {
         let check = format!("gen --check -o {directory} {config}");
-        let advice = format!("… is out of date: 0 changed, 10 missing, 0 stale; run `{command}`\n");
+        let advice = format!("… is out of date: 0 changed, 11 missing, 0 stale; run `{command}`\n");
         lab("")
             .file("input", KEYLESS)
             .sh(&format!("cp input {config}"))
@@ -85,7 +86,7 @@ fn the_command_that_check_names_is_whole() {
             .run(check);
     }
     let advice =
-        "out is out of date: 0 changed, 10 missing, 0 stale; run `gen - -o out` with the same input\n";
+        "out is out of date: 0 changed, 11 missing, 0 stale; run `gen - -o out` with the same input\n";
     empty()
         .file("input", KEYLESS)
         .run(bash("gen - --check -o out < input").fails(1).stdout("--- /dev/null\n+++ …").stderr(advice))
@@ -100,7 +101,7 @@ fn check_never_shows_a_password() {
         +++ out/secret-db-credentials.yaml
         (holds passwords: not shown)
         ";
-    let note = "note: the passwords in `out/secret-db-credentials.yaml` change; VMs that run take them …\n";
+    let note = "note[passwords-change]: the passwords in `out/secret-db-credentials.yaml` change; VMs that run take them …\n";
     lab("name: db\n")
         .sh("gen -o out")
         .file("gen.secrets.yaml", SECRETS.replace("secret", "other"))
@@ -123,7 +124,8 @@ fn a_disk_is_said_to_change_only_where_its_spec_does() {
         let summary = format!("{notes}out is out of date: …\n");
         bash("gen -o out --check").fails(1).stdout("--- out/…").stderr(&summary)
     };
-    let note = "note: another spec in …: a cluster that has this DataVolume refuses it and …\n";
+    let note =
+        "note[disk-spec-changes]: another spec in …: a cluster that has this DataVolume refuses it and …\n";
     place.sh("gen -o out");
     with("labels: {a: b}\nannotations: {c: d}\nvm: {data-disk-size: 10Gi}").run(outdated(""));
     with("vm: {data-disk-size: 10240Mi}").run("gen -o out --check");

@@ -2,6 +2,7 @@
 
 use crate::transcript::{KEYLESS, SECRETS, bash, empty, lab};
 use serde_yaml::Value;
+use virtwork_gen::diagnostic::Code;
 
 #[test]
 fn a_stream_and_a_directory_hold_the_same_documents() {
@@ -32,9 +33,14 @@ fn one_more_replica_is_two_more_files() {
 
 #[test]
 fn only_our_own_files_go_stale() {
-    let note = "note: removed `out/datavolume-db-replica-0-data.yaml`, `out/secret-db-replica-cloudinit.yaml`, \
+    let note = "note[stale-files-removed]: removed `out/datavolume-db-replica-0-data.yaml`, `out/secret-db-replica-cloudinit.yaml`, \
                 `out/virtualmachine-db-replica-0.yaml`, no longer part of the bundle\n";
-    let changed = ["out/…-db-primary….yaml", "out/networkpolicy-db.yaml", "out/service-db-nodes.yaml"];
+    let changed = [
+        "out/configmap-db-guest.yaml",
+        "out/…-db-primary….yaml",
+        "out/networkpolicy-db.yaml",
+        "out/service-db-nodes.yaml",
+    ];
     let stale = [
         "out/datavolume-db-replica-0-data.yaml",
         "out/secret-db-replica-cloudinit.yaml",
@@ -91,11 +97,16 @@ fn one_directory_holds_one_lab() {
             .file(file_before, first)
             .sh(&format!("gen {before} -o out/ < {file_before}; echo mine > out/README.md"))
             .file(file_after, second)
-            .run(
-                bash(format!("gen {after} -o out/ --check {input}"))
-                    .refuses("`out/` holds lab `…", "name the …"),
-            )
-            .run(bash(format!("gen {after} -o out/ {input}")).refuses("`out/` holds lab `…", &help))
+            .run(bash(format!("gen {after} -o out/ --check {input}")).refuses(
+                Code::DirectoryOfAnotherLab,
+                "`out/` holds lab `…",
+                "name the …",
+            ))
+            .run(bash(format!("gen {after} -o out/ {input}")).refuses(
+                Code::DirectoryOfAnotherLab,
+                "`out/` holds lab `…",
+                &help,
+            ))
             .run(bash(format!("{beside} {input}")).writes(["out-…"]))
             .run(format!("{beside} --check {input}"))
             .sh("cp -a out kept")
@@ -114,21 +125,30 @@ fn a_directory_with_the_config_in_it_is_not_moved_away() {
         .file("out/gen.yaml", KEYLESS)
         .run(bash("gen out/gen.yaml -o out").writes(["out/…"]))
         .file("out/gen.yaml", "name: new\n")
-        .run(bash("gen out/gen.yaml -o out").refuses(&message("out"), &help("gen out/gen.yaml -o out-new")))
-        .run(bash("cd out; gen -o .").refuses(&message("."), &help("gen -o ./new")));
+        .run(bash("gen out/gen.yaml -o out").refuses(
+            Code::DirectoryOfAnotherLab,
+            &message("out"),
+            &help("gen out/gen.yaml -o out-new"),
+        ))
+        .run(bash("cd out; gen -o .").refuses(
+            Code::DirectoryOfAnotherLab,
+            &message("."),
+            &help("gen -o ./new"),
+        ));
 }
 
 #[test]
 fn built_in_defaults_take_nothing_away() {
     let message = "`out` holds lab `virtwork-database-replication` from gen.yaml; this is lab \
                    `virtwork-database-replication` from its built-in defaults";
-    let in_clear = "note: `new/…` holds the passwords in clear; …\n";
+    let in_clear = "note[passwords-in-clear]: `new/…` holds the passwords in clear; …\n";
     // what an older version had by default
     let older = "new/virtualmachine-virtwork-database-replication-replica-1.yaml";
-    let removed = format!("{in_clear}note: removed `{older}`, no longer part of the bundle\n");
+    let removed =
+        format!("{in_clear}note[stale-files-removed]: removed `{older}`, no longer part of the bundle\n");
     lab("replica-count: 3\n")
         .sh("gen -o out; rm gen.yaml")
-        .run(bash("gen -o out").refuses(message, "…"))
+        .run(bash("gen -o out").refuses(Code::DirectoryOfAnotherLab, message, "…"))
         .sh(&format!("gen -o new; sed s/replica-0/replica-1/g new/virtualmachine-*-replica-0.yaml > {older}"))
         .run(bash("gen -o new").stderr(in_clear))
         // the lab goes on in a gen.yaml
@@ -143,7 +163,7 @@ fn what_a_lab_is_made_from_is_never_overwritten() {
     let message = "`kustomization.yaml` is the config, and a file of the bundle would take its place";
     empty()
         .file("kustomization.yaml", "name: db\nkustomization: true\n")
-        .run(bash("gen kustomization.yaml -o .").refuses(message, help));
+        .run(bash("gen kustomization.yaml -o .").refuses(Code::OutputOverInput, message, help));
     for (directory, make, line) in [
         (".", "", "gen -o ."),
         ("out", "", "gen -o out"),
@@ -155,28 +175,25 @@ fn what_a_lab_is_made_from_is_never_overwritten() {
         empty()
             .file("gen.yaml", format!("name: db\ncredentials: {{file: {file}}}\n"))
             .sh(make)
-            .run(bash(line).refuses(&message, help))
+            .run(bash(line).refuses(Code::OutputOverInput, &message, help))
             // a file that is there is spared as well, and --check says so, too
             .file(&file, SECRETS)
             .sh(&format!("chmod 600 {file}"))
-            .run(bash(line).refuses(&message, help))
-            .run(bash(format!("{line} --check")).refuses(&message, help));
+            .run(bash(line).refuses(Code::OutputOverInput, &message, help))
+            .run(bash(format!("{line} --check")).refuses(Code::OutputOverInput, &message, help));
     }
 }
 
 #[test]
 fn many_files_are_counted_in_a_note() {
-    let changed =
-        "note: another spec in …, `out/datavolume-db-replica-2-data.yaml` and 47 more: a cluster …\n";
-    let removed = "note: removed … and 94 more, no longer part of the bundle\n";
+    let changed = "note[disk-spec-changes]: another spec in …, `out/datavolume-db-replica-2-data.yaml` and 47 more: a cluster …\n";
+    let removed = "note[stale-files-removed]: removed … and 94 more, no longer part of the bundle\n";
     lab(&format!("{KEYLESS}replica-count: 50\nvm: {{data-disk-size: 10Gi}}\n"))
         .sh("gen -o out")
         .file("gen.yaml", format!("{KEYLESS}replica-count: 50\nvm: {{data-disk-size: 20Gi}}\n"))
         .run(bash("gen -o out").stderr(changed).writes(["out/datavolume-…"]))
         .file("gen.yaml", format!("{KEYLESS}vm: {{data-disk-size: 20Gi}}\n"))
-        .run(
-            bash("gen -o out").stderr(removed).writes(["out/secret-db-…-cloudinit.yaml"]).removes(["out/…"]),
-        );
+        .run(bash("gen -o out").stderr(removed).writes(["out/configmap-db-guest.yaml"]).removes(["out/…"]));
 }
 
 #[test]
@@ -189,9 +206,13 @@ fn what_is_in_the_way_and_not_ours_is_never_overwritten() {
             .file("gen.yaml", "name: db\n")
             .file("target.yaml", "# Generated by virtwork-gen from gen.yaml; edit that, not this.\n")
             .sh(&format!("mkdir -p out/sub; {make} out/virtualmachine-db-replica-0.yaml"))
-            .run(bash("gen -o out").refuses(message, help))
-            .run(bash("gen -o out --check").refuses("no `replication-password` …", "…"))
+            .run(bash("gen -o out").refuses(Code::FileInTheWay, message, help))
+            .run(bash("gen -o out --check").refuses(
+                Code::MissingPasswords,
+                "no `replication-password` …",
+                "…",
+            ))
             .file("gen.yaml", KEYLESS)
-            .run(bash("gen -o out --check").refuses(message, help));
+            .run(bash("gen -o out --check").refuses(Code::FileInTheWay, message, help));
     }
 }

@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use virtwork_gen::diagnostic::Code;
 
 #[test]
 fn runs_at_the_same_time_do_not_disturb_each_other() {
@@ -40,13 +41,17 @@ fn another_run_is_waited_for_and_announced() {
         let mut child = place.command(args).stderr(Stdio::piped()).spawn().unwrap();
         let mut note = String::new();
         BufReader::new(child.stderr.take().unwrap()).read_line(&mut note).unwrap();
-        assert_eq!(note, "note: another gen is at work in `out`; waiting for it\n");
+        assert_eq!(note, "note[waiting-for-another-run]: another gen is at work in `out`; waiting for it\n");
         let _ = child.kill();
         let _ = child.wait();
     }
     place.run("ls -A out");
     drop(lock);
-    place.run(bash("gen -o out").stderr("note: … holds the passwords in clear; …\n").writes(["out/…"]));
+    place.run(
+        bash("gen -o out")
+            .stderr("note[passwords-in-clear]: … holds the passwords in clear; …\n")
+            .writes(["out/…"]),
+    );
 }
 
 #[test]
@@ -55,10 +60,11 @@ fn a_disk_that_fills_up_leaves_the_directory_as_it_was() {
         .sh("gen -o out")
         .file("gen.yaml", "name: db\nlabels: {team: storage}\n")
         // no file may grow beyond 8 KiB: the user-data does not fit
-        .run(
-            bash("trap '' XFSZ; ulimit -f 8; gen -o out")
-                .refuses("cannot write `out/…`: File too large (os error 27)", "…"),
-        );
+        .run(bash("trap '' XFSZ; ulimit -f 8; gen -o out").refuses(
+            Code::CannotWrite,
+            "cannot write `out/…`: File too large (os error 27)",
+            "…",
+        ));
 }
 
 #[test]

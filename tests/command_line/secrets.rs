@@ -1,10 +1,11 @@
 //! The secrets file, and what becomes of the passwords in it.
 
 use crate::transcript::{GREP, KEYLESS, bash, empty, lab};
+use virtwork_gen::diagnostic::Code;
 
-const EXPOSED: &str = "note: others can read the passwords in `gen.secrets.yaml`; `chmod 600 gen.secrets.yaml` \
+const EXPOSED: &str = "note[passwords-readable-by-others]: others can read the passwords in `gen.secrets.yaml`; `chmod 600 gen.secrets.yaml` \
                        keeps them yours\n";
-const IN_CLEAR: &str = "note: `out/secret-db-credentials.yaml` holds the passwords in clear; keep it out of Git, or \
+const IN_CLEAR: &str = "note[passwords-in-clear]: `out/secret-db-credentials.yaml` holds the passwords in clear; keep it out of Git, or \
                         use `credentials.existing-secret`\n";
 
 #[test]
@@ -14,8 +15,9 @@ fn a_missing_password_is_added_and_the_rest_stays() {
         ("# nothing yet\n", "`replication-password` and `client-password`", "…\nclient-password: …\n"),
         ("", "`replication-password` and `client-password`", "…\nclient-password: …\n"),
     ] {
-        let note =
-            format!("note: added a random {keys} to `gen.secrets.yaml`; keep it, and keep it out of Git\n");
+        let note = format!(
+            "note[passwords-added]: added a random {keys} to `gen.secrets.yaml`; keep it, and keep it out of Git\n"
+        );
         lab("")
             .file("gen.secrets.yaml", text)
             .sh("chmod 644 gen.secrets.yaml")
@@ -28,9 +30,11 @@ fn a_missing_password_is_added_and_the_rest_stays() {
 #[test]
 fn a_flow_mapping_cannot_be_added_to() {
     let message = "cannot add `client-password` to `gen.secrets.yaml`";
-    lab("")
-        .file("gen.secrets.yaml", "{replication-password: not-a-secret}")
-        .run(bash("gen").refuses(message, "write one `key: \"password\"` on each line"));
+    lab("").file("gen.secrets.yaml", "{replication-password: not-a-secret}").run(bash("gen").refuses(
+        Code::CannotAddPasswords,
+        message,
+        "write one `key: \"password\"` on each line",
+    ));
 }
 
 #[test]
@@ -43,7 +47,7 @@ fn a_complete_secrets_file_is_not_touched() {
 
 #[test]
 fn a_secrets_file_behind_a_link_stays_behind_it() {
-    let note = "note: added a random `replication-password` to `gen.secrets.yaml`; …\n";
+    let note = "note[passwords-added]: added a random `replication-password` to `gen.secrets.yaml`; …\n";
     empty()
         .file("gen.yaml", "")
         .file("real.yaml", "client-password: kept\n")
@@ -65,9 +69,9 @@ fn a_secrets_file_that_is_none_is_refused_and_left_alone() {
         let help = "mend it, or name another file in `credentials.file`";
         empty()
             .sh(&format!("touch gen.yaml; {make}"))
-            .run(bash("gen").refuses(&message, help))
-            .run(bash("gen -o out").refuses(&message, help))
-            .run(bash("gen -o out --check").refuses(&message, help));
+            .run(bash("gen").refuses(Code::CannotRead, &message, help))
+            .run(bash("gen -o out").refuses(Code::CannotRead, &message, help))
+            .run(bash("gen -o out --check").refuses(Code::CannotRead, &message, help));
     }
 }
 
@@ -76,11 +80,15 @@ fn a_secrets_file_that_cannot_be_written_is_an_error() {
     let (message, help) =
         ("cannot write `/proc/none.yaml`: …", "make its directory writable, or set `credentials`");
     lab("credentials: {file: /proc/none.yaml}\n")
-        .run(bash("gen").refuses(message, help))
-        .run(bash("gen -o new/out").refuses(message, help))
+        .run(bash("gen").refuses(Code::CannotWrite, message, help))
+        .run(bash("gen -o new/out").refuses(Code::CannotWrite, message, help))
         .file("gen.yaml", "credentials: {file: folder}\n")
         .sh("mkdir folder")
-        .run(bash("gen").refuses("cannot read `folder`: it is a directory", "mend it, or …"));
+        .run(bash("gen").refuses(
+            Code::CannotRead,
+            "cannot read `folder`: it is a directory",
+            "mend it, or …",
+        ));
 }
 
 #[test]
@@ -92,17 +100,21 @@ fn the_secrets_file_lies_beside_the_config() {
         ("gen lab/other.yaml > /dev/null", "lab/other.secrets.yaml"),
         ("gen - < lab/other.yaml > /dev/null", "other.secrets.yaml"),
     ] {
-        place.run(bash(line).stderr(&format!("note: added … to `{secrets}`; …\n")).writes([secrets]));
+        place.run(
+            bash(line)
+                .stderr(&format!("note[passwords-added]: added … to `{secrets}`; …\n"))
+                .writes([secrets]),
+        );
     }
 }
 
 #[test]
 fn passwords_that_others_can_read_are_told() {
-    let bundle = "note: the bundle holds the passwords in clear, and others can read the file it goes to; \
+    let bundle = "note[passwords-readable-by-others]: the bundle holds the passwords in clear, and others can read the file it goes to; \
                   `chmod 600 'a bundle.yaml'` keeps it yours\n";
-    let file = "note: others can read the passwords in `out/secret-db-credentials.yaml`; \
+    let file = "note[passwords-readable-by-others]: others can read the passwords in `out/secret-db-credentials.yaml`; \
                 `chmod 600 out/secret-db-credentials.yaml` keeps them yours\n";
-    let mended = "note: `out/secret-db-credentials.yaml` could be read by others; now only by you\n";
+    let mended = "note[passwords-readable-by-others]: `out/secret-db-credentials.yaml` could be read by others; now only by you\n";
     lab("name: db\n")
         .run(bash("umask 077; gen > private.yaml").writes(["private.yaml"]))
         .run(bash("umask 022; gen > 'a bundle.yaml'").stderr(bundle).writes(["a bundle.yaml"]))
@@ -143,9 +155,10 @@ fn an_existing_secret_leaves_no_password_anywhere() {
 #[test]
 fn passwords_in_a_directory_are_replaced_by_those_of_its_owner_only() {
     const OTHERS: &str = "`both/secret-db-credentials.yaml` holds other passwords than the random ones for ";
-    const CHANGE: &str = "note: the passwords in `both/secret-db-credentials.yaml` change; VMs that run take them at \
+    const CHANGE: &str = "note[passwords-change]: the passwords in `both/secret-db-credentials.yaml` change; VMs that run take them at \
                           their next start\n";
-    const IN_CLEAR: &str = "note: `both/secret-db-credentials.yaml` holds the passwords in clear; …\n";
+    const IN_CLEAR: &str =
+        "note[passwords-in-clear]: `both/secret-db-credentials.yaml` holds the passwords in clear; …\n";
     let fast = format!("{OTHERS}`fast/gen.secrets.yaml`");
     let bring_back = "if it is of this lab, bring the passwords back into `fast/gen.secrets.yaml` (there they are in \
                       base64); else choose another directory";
@@ -153,12 +166,16 @@ fn passwords_in_a_directory_are_replaced_by_those_of_its_owner_only() {
         .file("fast/gen.yaml", "name: db\n")
         .file("slow/gen.yaml", "name: db\n")
         .sh("gen fast/gen.yaml -o both; cp fast/gen.secrets.yaml kept.yaml")
-        .run(bash("gen slow/gen.yaml -o both").refuses(&format!("{OTHERS}`slow/gen.secrets.yaml`"), "…"))
+        .run(bash("gen slow/gen.yaml -o both").refuses(
+            Code::OtherPasswords,
+            &format!("{OTHERS}`slow/gen.secrets.yaml`"),
+            "…",
+        ))
         // a secrets file that is lost or lost a line; brought back, all is well
         .sh("rm fast/gen.secrets.yaml")
-        .run(bash("gen fast/gen.yaml -o both").refuses(&fast, bring_back))
+        .run(bash("gen fast/gen.yaml -o both").refuses(Code::OtherPasswords, &fast, bring_back))
         .file("fast/gen.secrets.yaml", "client-password: kept\n")
-        .run(bash("gen fast/gen.yaml -o both").refuses(&fast, bring_back))
+        .run(bash("gen fast/gen.yaml -o both").refuses(Code::OtherPasswords, &fast, bring_back))
         .sh("cp kept.yaml fast/gen.secrets.yaml; chmod 600 fast/gen.secrets.yaml")
         .run(bash("gen fast/gen.yaml -o both").stderr(IN_CLEAR))
         // changed by hand they are meant, and told before anything is written; other labels are other labels only

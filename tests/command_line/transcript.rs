@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use virtwork_gen::diagnostic::Code;
 
 const GEN: &str = env!("CARGO_BIN_EXE_gen");
 pub const SECRETS: &str = "replication-password: \"not-a-secret-1\"\nclient-password: \"not-a-secret-2\"\n";
@@ -74,8 +75,8 @@ impl Run {
     }
 
     /// Fails with an error that has no place in a text, framed as such errors are.
-    pub fn refuses(self, message: &str, help: &str) -> Self {
-        self.fails(2).stderr(&format!("error: {message}\n |\n = help: {help}\n\n"))
+    pub fn refuses(self, code: Code, message: &str, help: &str) -> Self {
+        self.fails(2).stderr(&format!("error[{code}]: {message}\n |\n = help: {help}\n\n"))
     }
 
     pub fn stdout(self, expected: &str) -> Self {
