@@ -14,5 +14,9 @@ install -m 0755 /dev/stdin "$root/usr/bin/apt-get" <<'SH'
 echo "apt-get $*" >>/var/log/package-calls
 exec /usr/bin/apt-get.real "$@"
 SH
+if [[ $RELEASE == bullseye ]]; then
+  # where cloud-init brings ifupdown along, and prefers it
+  echo 'system_info: {network: {renderers: [netplan]}}' >"$root/etc/cloud/cloud.cfg.d/91_netplan.cfg"
+fi
 rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/etc/apt/sources.list.d/*
 echo 'deb [trusted=yes] http://mirror.test/debian ./' >"$root/etc/apt/sources.list"
