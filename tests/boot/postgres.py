@@ -64,11 +64,10 @@ class Writer:
             session.kill()
             session.communicate()
 
-    def missing(self, name):
-        """The acknowledged rows that the server of a VM does not have."""
-        wanted = set(self.acknowledged)
+    def missing(self, name, numbers):
+        """The rows of these numbers that the server of a VM does not have."""
         rows = self.lab.sql(name, f"SELECT n FROM {self.TABLE}")
-        return sorted(wanted - {int(row) for row in rows.split()})
+        return sorted(set(numbers) - {int(row) for row in rows.split()})
 
     def stop(self):
         self.ending.set()

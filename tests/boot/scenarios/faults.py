@@ -76,7 +76,7 @@ class Faults(Checks):
         lab.start(*lab.nodes)
         lab.wait_for_primary()
         lab.wait_for_streaming()
-        expect_equal(self.writer.missing(lab.primary), [], "acknowledged rows missing")
+        expect_equal(self.writer.missing(lab.primary, self.writer.acknowledged), [], "acknowledged rows missing")
 
     @scenario("foreign disks (ext4, swap, ext2 with the lab's label, a partition table): refused, bytes unchanged")
     def foreign_disks(self):
