@@ -132,12 +132,14 @@ class Container:
                 with contextlib.suppress(OSError):
                     os.rmdir(path)
         run("umount", self.root, check=False)
-        for device in self.loops.values():
+        while self.loops:
+            _, device = self.loops.popitem()
+            file = _backing_file(device)
             run("losetup", "--detach", device, check=False)
-            # A mount that is still going away keeps the device; a second one on the same file would ruin it.
-            backing = pathlib.Path("/sys/block", device[5:], "loop")
-            wait_until(f"{device} is free", lambda backing=backing: not backing.exists(), 20, 0.05)
-        self.loops = {}
+            # A mount that is still going away keeps the device; a second one on the same file would ruin it. Another lab
+            # may take the device as soon as it is free.
+            wait_until(f"{device} is free", lambda device=device, file=file: not file or _backing_file(device) != file,
+                       60, 0.05)
 
     def close(self):
         """Ends it whatever its state."""
@@ -147,6 +149,14 @@ class Container:
                 self.process.wait(30)
         if self.process:
             self._release()
+
+
+def _backing_file(device):
+    """The file behind a loop device; nothing where there is none, or not any more."""
+    try:
+        return pathlib.Path("/sys/block", device[5:], "loop/backing_file").read_text()
+    except OSError:
+        return None
 
 
 def _control_groups():
