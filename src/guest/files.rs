@@ -1,7 +1,8 @@
 //! The files of the guests: what they are called in the ConfigMap, and where they belong.
 
-use crate::names::Role::{self, Primary, Replica};
+use crate::names::Role::{self, Node, Primary, Replica, Witness};
 use crate::plan::Family::{self, Debian, Rpm};
+use crate::plan::Plan;
 use std::fmt::Write as _;
 
 /// What installs the others: it is run from the disk.
@@ -19,7 +20,7 @@ pub struct File {
     pub content: &'static str,
     template: &'static str,
     path: &'static str,
-    role: Option<Role>,
+    roles: &'static [Role],
     family: Option<Family>,
 }
 
@@ -31,65 +32,86 @@ impl File {
 }
 
 macro_rules! files {
-    ($($template:literal => $path:literal for $role:expr, $family:expr;)+) => {
+    ($($template:literal => $path:literal for $roles:expr, $family:expr;)+) => {
         [$(File {
             content: include_str!(concat!("../../templates/", $template)),
             template: $template,
             path: $path,
-            role: $role,
+            roles: $roles,
             family: $family,
         }),+]
     };
 }
 
+/// The roles of a manual lab.
+const MANUAL: &[Role] = &[Primary, Replica];
+/// The roles of a lab under Patroni.
+const PATRONI: &[Role] = &[Node, Witness];
+
+/// The roles whose files a lab's ConfigMap has: all of its mode, whether or not there are VMs of each.
+pub fn roles(plan: &Plan) -> &'static [Role] {
+    if plan.failover.patroni().is_some() { PATRONI } else { MANUAL }
+}
+
 /// All files, in the order in which a reader meets them: what happens at boot, then what it calls.
 static FILES: &[File] = &files! {
-    "primary/virtwork-primary-setup.service" => "/etc/systemd/system/virtwork-setup.service" for Some(Primary), None;
-    "primary/virtwork-db-replication-setup.sh" => "/usr/local/sbin/virtwork-db-replication-setup.sh" for Some(Primary), None;
-    "primary/database.sh" => "/usr/local/lib/virtwork/database.sh" for Some(Primary), None;
-    "replica/virtwork-replica-setup.service" => "/etc/systemd/system/virtwork-setup.service" for Some(Replica), None;
-    "replica/virtwork-db-replica-setup.sh" => "/usr/local/sbin/virtwork-db-replica-setup.sh" for Some(Replica), None;
-    "replica/standby.sh" => "/usr/local/lib/virtwork/standby.sh" for Some(Replica), None;
-    "common/node.sh" => "/usr/local/lib/virtwork/node.sh" for None, None;
-    "common/wal.sh" => "/usr/local/lib/virtwork/wal.sh" for None, None;
-    "common/disks.sh" => "/usr/local/lib/virtwork/disks.sh" for None, None;
-    "common/lib.sh" => "/usr/local/lib/virtwork/lib.sh" for None, None;
-    "rpm/family.sh" => "/usr/local/lib/virtwork/family.sh" for None, Some(Rpm);
-    "debian/family.sh" => "/usr/local/lib/virtwork/family.sh" for None, Some(Debian);
-    "debian/createcluster.conf" => "/etc/postgresql-common/createcluster.d/virtwork.conf" for None, Some(Debian);
-    "common/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for None, None;
-    "rpm/postgresql.service.d-virtwork.conf" => "/etc/systemd/system/postgresql.service.d/virtwork.conf" for None, Some(Rpm);
-    "debian/postgresql.service" => "/usr/local/share/virtwork/postgresql.service" for None, Some(Debian);
-    "common/virtwork-server-start.sh" => "/usr/local/sbin/virtwork-server-start.sh" for None, None;
-    "common/virtwork-ready.socket" => "/etc/systemd/system/virtwork-ready.socket" for None, None;
-    "common/virtwork-ready.service" => "/etc/systemd/system/virtwork-ready@.service" for None, None;
-    "common/virtwork-ready.sh" => "/usr/local/sbin/virtwork-ready.sh" for None, None;
-    "common/virtwork-database.service" => "/etc/systemd/system/virtwork-database.service" for None, None;
-    "common/virtwork-database.sh" => "/usr/local/sbin/virtwork-database.sh" for None, None;
-    "primary/virtwork-primary-watch.service" => "/etc/systemd/system/virtwork-primary-watch.service" for Some(Primary), None;
-    "primary/virtwork-primary-watch.sh" => "/usr/local/sbin/virtwork-primary-watch.sh" for Some(Primary), None;
-    "replica/virtwork-replica-watch.service" => "/etc/systemd/system/virtwork-replica-watch.service" for Some(Replica), None;
-    "replica/virtwork-replica-watch.sh" => "/usr/local/sbin/virtwork-replica-watch.sh" for Some(Replica), None;
+    "primary/virtwork-primary-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Primary], None;
+    "primary/virtwork-db-replication-setup.sh" => "/usr/local/sbin/virtwork-db-replication-setup.sh" for &[Primary], None;
+    "primary/database.sh" => "/usr/local/lib/virtwork/database.sh" for &[Primary], None;
+    "replica/virtwork-replica-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Replica], None;
+    "replica/virtwork-db-replica-setup.sh" => "/usr/local/sbin/virtwork-db-replica-setup.sh" for &[Replica], None;
+    "replica/standby.sh" => "/usr/local/lib/virtwork/standby.sh" for &[Replica], None;
+    "common/node.sh" => "/usr/local/lib/virtwork/node.sh" for MANUAL, None;
+    "common/wal.sh" => "/usr/local/lib/virtwork/wal.sh" for MANUAL, None;
+    "common/disks.sh" => "/usr/local/lib/virtwork/disks.sh" for MANUAL, None;
+    "common/lib.sh" => "/usr/local/lib/virtwork/lib.sh" for MANUAL, None;
+    "rpm/family.sh" => "/usr/local/lib/virtwork/family.sh" for MANUAL, Some(Rpm);
+    "debian/family.sh" => "/usr/local/lib/virtwork/family.sh" for MANUAL, Some(Debian);
+    "debian/createcluster.conf" => "/etc/postgresql-common/createcluster.d/virtwork.conf" for MANUAL, Some(Debian);
+    "common/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for MANUAL, None;
+    "rpm/postgresql.service.d-virtwork.conf" => "/etc/systemd/system/postgresql.service.d/virtwork.conf" for MANUAL, Some(Rpm);
+    "debian/postgresql.service" => "/usr/local/share/virtwork/postgresql.service" for MANUAL, Some(Debian);
+    "common/virtwork-server-start.sh" => "/usr/local/sbin/virtwork-server-start.sh" for MANUAL, None;
+    "common/virtwork-ready.socket" => "/etc/systemd/system/virtwork-ready.socket" for MANUAL, None;
+    "common/virtwork-ready.service" => "/etc/systemd/system/virtwork-ready@.service" for MANUAL, None;
+    "common/virtwork-ready.sh" => "/usr/local/sbin/virtwork-ready.sh" for MANUAL, None;
+    "common/virtwork-database.service" => "/etc/systemd/system/virtwork-database.service" for MANUAL, None;
+    "common/virtwork-database.sh" => "/usr/local/sbin/virtwork-database.sh" for MANUAL, None;
+    "primary/virtwork-primary-watch.service" => "/etc/systemd/system/virtwork-primary-watch.service" for &[Primary], None;
+    "primary/virtwork-primary-watch.sh" => "/usr/local/sbin/virtwork-primary-watch.sh" for &[Primary], None;
+    "replica/virtwork-replica-watch.service" => "/etc/systemd/system/virtwork-replica-watch.service" for &[Replica], None;
+    "replica/virtwork-replica-watch.sh" => "/usr/local/sbin/virtwork-replica-watch.sh" for &[Replica], None;
 };
 
-/// The files of a family, for all roles.
-pub fn of(family: Family) -> impl Iterator<Item = &'static File> {
-    FILES.iter().filter(move |file| file.family.is_none_or(|wanted| wanted == family))
+/// The files of a family, for some roles.
+pub fn of(family: Family, roles: &'static [Role]) -> impl Iterator<Item = &'static File> {
+    FILES.iter().filter(move |file| {
+        file.family.is_none_or(|wanted| wanted == family)
+            && roles.iter().any(|role| file.roles.contains(role))
+    })
 }
 
 /// What the installer goes by, a line for each file: its role, mode, key and place. What lies in `sbin` is run, the rest
 /// is read.
-pub fn list(family: Family) -> String {
+pub fn list(family: Family, roles: &'static [Role]) -> String {
     let mut list = String::from("# role mode key path\n");
     for key in [LAB_ENV, POSTGRESQL_CONF] {
         let _ = writeln!(list, "all 0644 {key} /etc/virtwork/{key}");
     }
-    for file in of(family) {
-        let role = file.role.map_or("all", Role::as_str);
+    for file in of(family, roles) {
         let mode = if file.path.starts_with("/usr/local/sbin/") { "0755" } else { "0644" };
-        let _ = writeln!(list, "{role} {mode} {} {}", file.key(), file.path);
+        let (all, each): (&[&str], Vec<_>) = (&["all"], names(file.roles, roles));
+        let lines = if each.len() == roles.len() { all } else { &each };
+        for role in lines {
+            let _ = writeln!(list, "{role} {mode} {} {}", file.key(), file.path);
+        }
     }
     list
+}
+
+/// The names of those of `roles` that a file is for.
+fn names(of_file: &[Role], roles: &[Role]) -> Vec<&'static str> {
+    roles.iter().filter(|role| of_file.contains(role)).map(|role| role.as_str()).collect()
 }
 
 #[cfg(test)]
@@ -107,9 +129,9 @@ mod tests {
 
     #[test]
     fn each_file_has_a_key_of_its_own_that_a_config_map_takes() {
-        for family in [Rpm, Debian] {
+        for (family, roles) in [(Rpm, MANUAL), (Debian, MANUAL), (Rpm, PATRONI), (Debian, PATRONI)] {
             let mut keys = BTreeSet::new();
-            for key in of(family).map(File::key).chain([INSTALLER.0, LIST, LAB_ENV, POSTGRESQL_CONF]) {
+            for key in of(family, roles).map(File::key).chain([INSTALLER.0, LIST, LAB_ENV, POSTGRESQL_CONF]) {
                 assert!(keys.insert(key), "{key} twice");
                 assert!(
                     key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
@@ -122,9 +144,11 @@ mod tests {
     #[test]
     fn no_role_has_two_files_in_one_place() {
         for family in [Rpm, Debian] {
-            for role in [Primary, Replica] {
+            for role in [Primary, Replica, Node, Witness] {
                 let mut paths = BTreeSet::new();
-                for file in of(family).filter(|file| file.role.is_none_or(|wanted| wanted == role)) {
+                for file in FILES.iter().filter(|file| {
+                    file.roles.contains(&role) && file.family.is_none_or(|wanted| wanted == family)
+                }) {
                     assert!(paths.insert(file.path), "{}", file.path);
                 }
             }
