@@ -140,6 +140,15 @@ def _fedora(name, base):
                   (plain, container), (full, plain, container), {"fedora": rpms})
 
 
+def _patroni(base):
+    """The same with Patroni, etcd and HAProxy: layers of their own, so that the other images stay as they are."""
+    release = base.pool.release
+    pool = Image("patroni-pool", release, ["patroni-packages.sh"], [base.pool])
+    golden = Image("patroni-golden", release, ["patroni-packages.sh", "layer.sh"], [*base.golden, pool], layers=[*base.golden])
+    return dataclasses.replace(base, name=f"{base.name}-patroni", pool=pool, golden=(golden, *base.golden),
+                               repository={"debian": pool})
+
+
 DEBIAN_11 = _debian("11", "bullseye", 13)
 DEBIAN_12 = _debian("12", "bookworm", 15)
 DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
@@ -147,6 +156,7 @@ DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
 # longer boots as a container on a host with control groups of version 1.
 FORKY = _debian("forky", "trixie-forky", 18)
 FEDORA_44 = _fedora("44", FORKY)
+DEBIAN_13_PATRONI = _patroni(DEBIAN_13)
 SYSTEMS = [DEBIAN_11, DEBIAN_12, DEBIAN_13, FORKY, FEDORA_44]
 
 

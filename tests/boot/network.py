@@ -13,6 +13,7 @@ import os
 import pathlib
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import urllib.parse
@@ -26,6 +27,7 @@ MIRROR = "192.0.2.10"
 PROXY = "192.0.2.20"
 GATEWAY = "169.254.1.1"
 CLONE_NEWNET = 0x40000000
+UNVERIFIED = ssl._create_unverified_context()
 
 NAT = """
 table ip nat {
@@ -161,7 +163,7 @@ class Network:
             elif kind == "NetworkPolicy":
                 pods = [pod.address for vm, pod, _ in running
                         if kubevirt.selects(document["spec"]["podSelector"]["matchLabels"], vm.labels)]
-                policies += _police(document["spec"], pods)
+                policies += _police(document["spec"], pods, running)
         rules = "\n".join([
             "table ip cluster", "delete table ip cluster", "table ip cluster {",
             "chain services { type nat hook prerouting priority dstnat;", *translations, "}",
@@ -175,8 +177,19 @@ class Network:
 
     def answers(self, address, probe):
         """Whether a readiness probe succeeds, as the kubelet asks from the calling thread's namespace."""
+        seconds = probe.get("timeoutSeconds", 1)
+        if "tcpSocket" in probe:
+            try:
+                socket.create_connection((address, probe["tcpSocket"]["port"]), seconds).close()
+            except OSError:
+                return False
+            return True
         get = probe["httpGet"]
-        connection = http.client.HTTPConnection(address, get["port"], timeout=probe["timeoutSeconds"])
+        if get.get("scheme") == "HTTPS":
+            # The kubelet does not look at certificates.
+            connection = http.client.HTTPSConnection(address, get["port"], timeout=seconds, context=UNVERIFIED)
+        else:
+            connection = http.client.HTTPConnection(address, get["port"], timeout=seconds)
         try:
             connection.request("GET", get["path"])
             return 200 <= connection.getresponse().status < 400
@@ -219,7 +232,7 @@ def _translate(address, port, targets):
     return []
 
 
-def _police(spec, pods):
+def _police(spec, pods, running):
     """Ingress rules of a NetworkPolicy for these pods, in the shapes that a bundle has. Pods of the namespace are
     those in 10.244.0.0/17."""
     if not pods:
@@ -233,6 +246,10 @@ def _police(spec, pods):
                 source = ""
             elif peer == {"podSelector": {}}:
                 source = "ip saddr 10.244.0.0/17 "
+            elif "podSelector" in peer:
+                labels = peer["podSelector"]["matchLabels"]
+                chosen = [pod.address for vm, pod, _ in running if kubevirt.selects(labels, vm.labels)]
+                source = f"ip saddr {{ {', '.join(chosen)} }} "
             elif ":" in peer["ipBlock"]["cidr"]:
                 continue
             else:
