@@ -78,6 +78,7 @@ static FILES: &[File] = &files! {
     "patroni/virtwork-haproxy.sh" => "/usr/local/sbin/virtwork-haproxy.sh" for &[Node], None;
     "patroni/virtwork-patroni-watch.service" => "/etc/systemd/system/virtwork-patroni-watch.service" for &[Node], None;
     "patroni/virtwork-patroni-watch.sh" => "/usr/local/sbin/virtwork-patroni-watch.sh" for &[Node], None;
+    "patroni/virtwork-patroni-status.sh" => "/usr/local/sbin/virtwork-status" for PATRONI, None;
     "common/node.sh" => "/usr/local/lib/virtwork/node.sh" for BOTH, None;
     "common/wal.sh" => "/usr/local/lib/virtwork/wal.sh" for MANUAL, None;
     "common/disks.sh" => "/usr/local/lib/virtwork/disks.sh" for BOTH, None;

@@ -25,7 +25,7 @@ import lab  # noqa: E402
 
 CLIENTS, PEERS = 2379, 2380
 # Patroni writes little, and fsync takes its time on a busy disk: with the defaults, 100 and 1000 ms, leaders would change then.
-HEARTBEAT, ELECTION = 500, 2500
+HEARTBEAT, ELECTION = 250, 1500
 PRUNE_AFTER = 600
 
 
@@ -188,6 +188,8 @@ def join() -> str:
             lab.log(f"etcd: {name} is no longer in the lab: taking it out")
             ask_cluster("remove", {"ID": member["ID"]})
     if mine is None:
+        if any(member.get("isLearner") for member in members):
+            raise ValueError("another node is being taken in")
         # Without a vote until it has all data: a voter that is not there yet would cost a cluster of one its majority.
         ask_cluster("add", {"peerURLs": [url], "isLearner": True})
         lab.log(f"etcd: {lab.NODE} is taken in as a new member")
@@ -242,6 +244,23 @@ def prune() -> None:
             mark.unlink()
 
 
+def members() -> None:
+    """For people: a line each, with what it says of itself."""
+    try:
+        known = lab.ask("localhost", CLIENTS, "/v3/cluster/member/list", {})["members"]
+    except (OSError, ValueError):
+        known = ask_cluster("list", {})["members"]
+    for member in sorted(known, key=lambda member: str(member.get("name", ""))):
+        name = member.get("name", "(not started)")
+        try:
+            status = lab.ask(name, CLIENTS, "/v3/maintenance/status", {})
+            state = "leads" if status.get("leader") == member["ID"] else "follows"
+            state = f"{state}, {int(status['dbSize']) >> 10} KiB" + (", has no vote yet" if status.get("isLearner") else "")
+        except (OSError, ValueError) as error:
+            state = f"does not answer ({error})"
+        print(f"{name}: {state}")
+
+
 def become_etcd(state: str, cluster: str) -> None:
     every = "[::]" if pathlib.Path("/proc/net/if_inet6").exists() else "0.0.0.0"
     files = {"cert-file": "node.crt", "key-file": "node.key", "trusted-ca-file": "ca.crt"}
@@ -281,6 +300,12 @@ def main() -> None:
             prune()
         except (OSError, ValueError):
             pass
+        return
+    if sys.argv[1:] == ["members"]:
+        try:
+            members()
+        except (OSError, ValueError):
+            sys.exit(1)
         return
     if sys.argv[1:] == ["vote"]:
         if len(lab.ETCD_NODES) > 1:

@@ -145,8 +145,9 @@ def _patroni(base):
     release = base.pool.release
     pool = Image("patroni-pool", release, ["patroni-packages.sh"], [base.pool])
     golden = Image("patroni-golden", release, ["patroni-packages.sh", "layer.sh"], [*base.golden, pool], layers=[*base.golden])
+    disks = base.disks and Image("patroni-machine", release, ["patroni-packages.sh", "patroni-golden.sh"], [base.disks, pool])
     return dataclasses.replace(base, name=f"{base.name}-patroni", pool=pool, golden=(golden, *base.golden),
-                               repository={"debian": pool})
+                               repository={"debian": pool}, disks=disks)
 
 
 DEBIAN_11 = _debian("11", "bullseye", 13)

@@ -20,7 +20,7 @@ def ask(netns, address, statement, user, password, database, timeout=30):
 
 class Writer:
     """Writes numbered rows into a table of its own through the primary's Service, and remembers those that the server
-    acknowledged. A row that failed is not repeated: its number is left out."""
+    acknowledged. A row that failed is not repeated: its number is left out. `sessions` counts those with a row."""
 
     TABLE = "boot_test_rows"
 
@@ -28,6 +28,7 @@ class Writer:
         self.lab = lab
         self.pause = 1 / per_second
         self.acknowledged = []
+        self.sessions = 0
         self.ending = threading.Event()
         lab.sql(lab.primary, f"CREATE TABLE IF NOT EXISTS {self.TABLE} (n bigint PRIMARY KEY)")
         self.number = int(lab.sql(lab.primary, f"SELECT coalesce(max(n), 0) FROM {self.TABLE}"))
@@ -39,16 +40,20 @@ class Writer:
             self._session()
             self.ending.wait(0.5)
 
+    def conninfo(self):
+        """Whom it connects to."""
+        return f"host={self.lab.network.service_address(f'{self.lab.prefix}-primary')}"
+
     def _session(self):
         """One connection, until it breaks."""
         lab = self.lab
-        address = lab.network.service_address(f"{lab.prefix}-primary")
         session = subprocess.Popen(
             in_netns(lab.network.client.netns, "psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d",
-                     f"host={address} user=pgbench dbname=pgbench connect_timeout=2 tcp_user_timeout=3000 "
+                     f"{self.conninfo()} user=pgbench dbname=pgbench connect_timeout=2 tcp_user_timeout=3000 "
                      "keepalives_idle=1 keepalives_interval=1 keepalives_count=3"),
             env={**os.environ, "PGPASSWORD": lab.passwords["client-password"]}, text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        first = True
         try:
             while not self.ending.is_set():
                 self.number += 1
@@ -57,6 +62,8 @@ class Writer:
                 if session.stdout.readline().strip() != str(self.number):
                     break
                 self.acknowledged.append(self.number)
+                self.sessions += first
+                first = False
                 time.sleep(self.pause)
         except OSError:
             pass
