@@ -4,7 +4,7 @@
 A node with etcd's data just goes on. One without may be new, or may have lost its disk: if it simply came back under its old
 identity, it would have forgotten what it had voted for, and the cluster what was decided. So
 - the first node founds the cluster, and only when every other one of etcd's nodes says that it has neither etcd's data nor a
-  database: a node that is not there may have both. Until then each blank node answers on etcd's own port that it is blank.
+  database: a node that is not there may have both. Until then each node without etcd's data says so on etcd's own port.
 - all others, and the first one when it lost its disk, are taken in as new members: whoever had their name is taken out first.
 """
 
@@ -37,6 +37,8 @@ def data_mount() -> pathlib.Path:
 
 
 DIRECTORY = data_mount() / "etcd"
+# A person's word that etcd's data is lost for good.
+PERMISSION = data_mount() / "found-etcd"
 
 
 def has_data() -> bool:
@@ -79,66 +81,55 @@ class Responder(http.server.ThreadingHTTPServer):
         super().finish_request(lab.context(server=True).wrap_socket(request, server_side=True), client_address)
 
 
-def blank_peers() -> bool:
-    """Whether all others are as blank as this node. ValueError when that cannot be known, False when one of them has a
-    cluster."""
-    silent = []
+def others() -> dict[str, str]:
+    """What each other node says of itself: `blank`, `database` (without etcd's data), or `cluster`. ValueError when one does
+    not answer, unless another one has a cluster."""
+    states, silent = {}, []
     for node in lab.ETCD_NODES:
-        if node == lab.NODE:
-            continue
-        try:
-            answer = lab.ask(node, PEERS, "/members")
-        except (OSError, ValueError) as error:
-            silent.append(f"{node}: {error}")
-            continue
-        if isinstance(answer, list):
-            return False
-        if answer["state"] != "blank":
-            raise ValueError(f"{node} has a database, but etcd's data is neither there nor here: was its disk replaced? "
-                             "Attach the disks that belong together")
-    if silent:
+        if node != lab.NODE:
+            try:
+                answer = lab.ask(node, PEERS, "/members")
+                states[node] = "cluster" if isinstance(answer, list) else str(answer["state"])
+            except (OSError, ValueError) as error:
+                silent.append(f"{node}: {error}")
+    if silent and "cluster" not in states.values():
         raise ValueError("; ".join(silent))
-    return True
+    return states
+
+
+def decide() -> bool:
+    """True when this node is to found the cluster, False when there is one; ValueError while neither is known."""
+    if lab.NODE != lab.ETCD_NODES[0]:
+        try:
+            if "cluster" in others().values():
+                return False
+        except ValueError:
+            pass
+        raise ValueError(f"{lab.ETCD_NODES[0]} has not founded the cluster yet")
+    states = others()
+    if "cluster" in states.values():
+        return False
+    databases = [node for node, state in states.items() if state == "database"]
+    if has_database():
+        databases.append(lab.NODE)
+    if not databases or lab.NODE in databases and PERMISSION.exists():
+        return True
+    raise ValueError(f"there is a database on {', '.join(databases)}, but etcd's data is on no disk: attach the disks that "
+                     f"belong together; if it is lost for good and the database of {lab.NODE} is the one that counts, "
+                     f"`touch {PERMISSION}` there")
 
 
 def found_or_join() -> bool:
     """Whether this node is to found the cluster."""
-    founder = lab.NODE == lab.ETCD_NODES[0]
-    others = len(lab.ETCD_NODES) > 1
-    if not others:
-        return True
     server = Responder(("", PEERS), Waiting)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-
-    def decide() -> bool:
-        if founder:
-            if has_database():
-                if blank_peers():
-                    raise ValueError("there is a database here, but no node has etcd's data: were the other disks replaced?")
-                return False
-            return blank_peers()
-        if not blank_peers_or_waiting():
-            return False
-        raise ValueError(f"{lab.ETCD_NODES[0]} has not founded the cluster yet")
-
     try:
+        founder = lab.NODE == lab.ETCD_NODES[0]
         what = "founding etcd's cluster: asking the others" if founder else "joining etcd's cluster"
         return bool(lab.retry(1, what, decide))
     finally:
         server.shutdown()
         server.server_close()
-
-
-def blank_peers_or_waiting() -> bool:
-    """False as soon as one other node has a cluster."""
-    for node in lab.ETCD_NODES:
-        if node != lab.NODE:
-            try:
-                if isinstance(lab.ask(node, PEERS, "/members"), list):
-                    return False
-            except (OSError, ValueError):
-                pass
-    return True
 
 
 # The cluster's members.
@@ -321,7 +312,7 @@ def main() -> None:
     if has_data():
         become_etcd("existing", f"{lab.NODE}={peer_url(lab.NODE)}")
     if found_or_join():
-        lab.log("etcd: all its nodes are blank: founding the cluster")
+        lab.log("etcd: none of its nodes has its data: founding the cluster")
         become_etcd("new", f"{lab.NODE}={peer_url(lab.NODE)}")
     become_etcd("existing", lab.retry(2, "joining etcd's cluster", join))
 

@@ -38,10 +38,8 @@ configuration() {
   cat <<END
 global
   maxconn 8000
-  log stdout format raw local0 notice
 defaults
   mode tcp
-  log global
   # Who is gone without a word is found by TCP's keepalives. Sessions may be idle for as long as they like.
   option clitcpka
   option srvtcpka

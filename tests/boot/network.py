@@ -227,8 +227,8 @@ def _translate(address, port, targets):
     if len(targets) == 1:
         return [f"{match} dnat to {targets[0]}:{target_port}"]
     if targets:
-        choices = ", ".join(f"{i} : {target}" for i, target in enumerate(targets))
-        return [f"{match} dnat to numgen random mod {len(targets)} map {{ {choices} }}"]
+        choices = ", ".join(f"{i} : {target} . {target_port}" for i, target in enumerate(targets))
+        return [f"{match} dnat ip to numgen random mod {len(targets)} map {{ {choices} }}"]
     return []
 
 

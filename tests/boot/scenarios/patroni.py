@@ -1,5 +1,6 @@
 """Labs under Patroni: who leads, who follows, what is kept, and who may say so."""
 
+import contextlib
 import random
 import re
 import time
@@ -38,6 +39,10 @@ class Patroni(Checks):
         self.direct = DirectWriter(lab)
         self.stack.callback(self.direct.stop)
 
+    def tell(self, name):
+        """What the programs that decide said, and when it was not what Patroni says at each look."""
+        return "\n".join(line for line in self.lab.journal(name).splitlines() if "virtwork-" in line)
+
     def all_ready(self, seconds=180):
         wait_until("all nodes are ready", lambda: all(node.ready for node in self.lab.nodes.values() if node.on), seconds)
 
@@ -51,11 +56,13 @@ class Patroni(Checks):
         expect(any(sampler.samples.values()), "nothing was sampled")
         expect_equal(sampler.together(), [], "moments at which two nodes took writes")
 
-    def takes_over(self, what, seconds, former=None):
-        """Waits until a new session through the Service has a row acknowledged, by another leader if there was a former
-        one."""
-        started = time.monotonic()
+    @contextlib.contextmanager
+    def outage(self, what, seconds, former=None):
+        """What the block does to the leader must not cost more seconds until a new session through the Service has a row
+        acknowledged; by another leader, if there is a former one."""
         sessions = self.writer.sessions
+        started = time.monotonic()
+        yield
         wait_until(f"{what}: a row is acknowledged through the Service", lambda: self.writer.sessions > sessions,
                    seconds + 60, 0.05)
         took = time.monotonic() - started
@@ -64,7 +71,6 @@ class Patroni(Checks):
         if former:
             expect(leader != former, f"{former} still leads")
         expect(took <= seconds, f"{what}: took {took:.1f} s, Patroni's settings imply {seconds} at most")
-        return leader
 
     def settled(self, *names):
         """All follow one leader, and no row is missing that a client was told of, through the Service or directly."""
@@ -159,8 +165,9 @@ class TwoNodes(Patroni):
         lab = self.lab
         former = lab.primary
         sampler = self.sampled()
-        lab.patronictl("switchover", "--force", "--leader", former, "--candidate", lab.replicas[0])
-        self.takes_over("switchover", LOOP_WAIT + PROXY, former)
+        candidate = lab.replicas[0]
+        with self.outage("switchover", 2 * LOOP_WAIT + PROXY, former):
+            lab.patronictl("switchover", "--force", "--leader", former, "--candidate", candidate)
         self.settled()
         self.never_two(sampler)
         self.not_in_journal(former, "keeping a copy", "cloning")
@@ -172,8 +179,8 @@ class TwoNodes(Patroni):
         former = lab.primary
         sampler = self.sampled()
         pid = lab.guest(former).run("head", "-n", "1", self.in_data(former, "echo $PGDATA") + "/postmaster.pid")
-        lab.guest(former).run("kill", "-9", pid)
-        self.takes_over("postmaster killed", LOOP_WAIT + PROXY + 5)
+        with self.outage("postmaster killed", 2 * LOOP_WAIT + PROXY):
+            lab.guest(former).run("kill", "-9", pid)
         self.settled()
         self.never_two(sampler)
 
@@ -182,8 +189,8 @@ class TwoNodes(Patroni):
         lab = self.lab
         former = lab.primary
         pause(2)
-        lab.power_loss(former)
-        self.takes_over("power loss of the leader", TTL + LOOP_WAIT + ETCD_ELECTION + PROXY, former)
+        with self.outage("power loss of the leader", TTL + LOOP_WAIT + ETCD_ELECTION + PROXY, former):
+            lab.power_loss(former)
         with self.timed("start of the former leader -> it streams"):
             lab.start(former)
             lab.wait_for_streaming(seconds=300)
@@ -194,8 +201,8 @@ class TwoNodes(Patroni):
         lab = self.lab
         former = lab.primary
         sampler = self.sampled()
-        lab.network.cut(lab.nodes[former].pod)
-        self.takes_over("network cut of the leader", TTL + LOOP_WAIT + ETCD_ELECTION + PROXY, former)
+        with self.outage("network cut of the leader", TTL + LOOP_WAIT + ETCD_ELECTION + PROXY, former):
+            lab.network.cut(lab.nodes[former].pod)
         pause(5)
         lab.network.cut(lab.nodes[former].pod, off=False)
         self.settled()
@@ -385,17 +392,17 @@ class ThreeNodes(Patroni):
             former = lab.primary
             kind = self.random.choice(["power", "postmaster", "all processes"])
             sampler = self.sampled()
-            if kind == "power":
-                lab.power_loss(former)
-            else:
-                pattern = "postgres" if kind == "postmaster" else "postgres|patroni|etcd"
-                lab.guest(former).run("bash", "-c", f"pkill -9 -f '^[^ ]*({pattern})' || true")
-            self.takes_over(f"round {number + 1}, {kind}", TTL + LOOP_WAIT + ETCD_ELECTION + PROXY)
+            with self.outage(f"round {number + 1}, {kind}", TTL + LOOP_WAIT + ETCD_ELECTION + PROXY):
+                if kind == "power":
+                    lab.power_loss(former)
+                else:
+                    programs = "postgres" if kind == "postmaster" else "postgres|etcd|patroni"
+                    lab.guest(former).run("bash", "-c", f"pkill -9 '^({programs})$' || true")
             if kind == "power":
                 lab.start(former)
             self.settled()
             self.never_two(sampler)
-            expect_equal(self.copies(former), [], f"copies on {former}")
+            expect_equal(self.copies(former), [], f"copies on {former}; its journal:\n{self.tell(former)}\n")
 
     @scenario("a node less: its slot and its voice in etcd go")
     def fewer(self):
