@@ -150,6 +150,13 @@ def _patroni(base):
                                repository={"debian": pool}, disks=disks)
 
 
+def _patroni_fedora(base, patroni):
+    """The RPM family as a golden image; its own repositories have no Patroni."""
+    golden = Image("patroni-fedora-golden", base.pool.release, ["layer.sh"], [*base.golden, base.pool, patroni.golden[0]],
+                   layers=[*base.golden])
+    return dataclasses.replace(base, name=f"{base.name}-patroni", pool=patroni.pool, golden=(golden, *base.golden))
+
+
 DEBIAN_11 = _debian("11", "bullseye", 13)
 DEBIAN_12 = _debian("12", "bookworm", 15)
 DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
@@ -158,6 +165,7 @@ DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
 FORKY = _debian("forky", "trixie-forky", 18)
 FEDORA_44 = _fedora("44", FORKY)
 DEBIAN_13_PATRONI = _patroni(DEBIAN_13)
+FEDORA_44_PATRONI = _patroni_fedora(FEDORA_44, _patroni(FORKY))
 SYSTEMS = [DEBIAN_11, DEBIAN_12, DEBIAN_13, FORKY, FEDORA_44]
 
 

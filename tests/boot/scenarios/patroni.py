@@ -105,8 +105,8 @@ class Patroni(Checks):
             as_postgres pg_ctl -D "$copy" -w stop >/dev/null""")
 
 
-class TwoNodes(Patroni):
-    title = "Patroni, two nodes and a witness"
+class Life(Patroni):
+    title = "Patroni, golden image"
 
     def setup(self):
         self.lab = self.new_lab()
@@ -229,20 +229,17 @@ class TwoNodes(Patroni):
         self.in_journal(former, "keeping a copy of the data as", "rewound to the leader's history")
         self.no_copy_twice(former)
 
-    @scenario("no room for a copy beside data that has to be kept: it stops and says so, and goes on once there is")
-    def no_room(self):
+    @scenario("power loss of all at once: the same database and the same etcd come back")
+    def all_power_loss(self):
         lab = self.lab
-        leader = lab.primary
-        self.in_data(leader, """
-            free=$(df -k --output=avail $PGDATA | tail -n 1)
-            fallocate -l $((free - 300 * 1024))K $(dirname $PGDATA)/filler""")
-
-        def make_room(former):
-            lab.wait_for_journal(former, "stopped: /var/lib", 300)
-            pause(10)
-            self.in_data(former, "rm $(dirname $PGDATA)/filler")
-
-        self.diverged("no_room", make_room)
+        pause(2)
+        lab.power_loss(*lab.nodes)
+        with self.timed("start of all after a power loss -> all replicas stream"):
+            lab.start(*lab.nodes)
+            lab.wait_for_streaming(seconds=300)
+        self.settled()
+        for name in lab.database_nodes:
+            self.not_in_journal(name, "founding the cluster", "initialising", "cloning")
 
     def diverged(self, table, meanwhile=lambda former: None):
         """The leader acknowledges rows while its replica is cut off, and loses its power; the replica takes over, and the
@@ -275,6 +272,25 @@ class TwoNodes(Patroni):
         self.settled()
         expect_equal(self.copies(name), before, f"copies on {name}")
 
+
+class TwoNodes(Life):
+    title = "Patroni, two nodes and a witness"
+
+    @scenario("no room for a copy beside data that has to be kept: it stops and says so, and goes on once there is")
+    def no_room(self):
+        lab = self.lab
+        leader = lab.primary
+        self.in_data(leader, """
+            free=$(df -k --output=avail $PGDATA | tail -n 1)
+            fallocate -l $((free - 300 * 1024))K $(dirname $PGDATA)/filler""")
+
+        def make_room(former):
+            lab.wait_for_journal(former, "stopped: /var/lib", 300)
+            pause(10)
+            self.in_data(former, "rm $(dirname $PGDATA)/filler")
+
+        self.diverged("no_room", make_room)
+
     @scenario("a rolling restart of all, the leader last")
     def rolling(self):
         lab = self.lab
@@ -295,16 +311,6 @@ class TwoNodes(Patroni):
         self.settled()
         for name in lab.database_nodes:
             self.not_in_journal(name, "founding the cluster", "initialising", "cloning")
-
-    @scenario("power loss of all at once: the same")
-    def all_power_loss(self):
-        lab = self.lab
-        pause(2)
-        lab.power_loss(*lab.nodes)
-        with self.timed("start of all after a power loss -> all replicas stream"):
-            lab.start(*lab.nodes)
-            lab.wait_for_streaming(seconds=300)
-        self.settled()
 
     @scenario("a replica's disk is replaced by a blank one: its etcd is taken in as a new member, its database is a clone")
     def blank_replica(self):
