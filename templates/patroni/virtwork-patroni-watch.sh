@@ -41,28 +41,36 @@ lead() {
   check_scale
 }
 
-# ask_leader STATEMENT: as the standby's WAL receiver would.
-ask_leader() {
+# Of the leader, as Patroni told the standby.
+conninfo() {
   local host
-  host=$(as_postgres psql -XAtqw -d postgres -c 'SHOW primary_conninfo' | grep -oP "host='?\K[^' ]+") || return 1
-  as_postgres timeout 20 psql -XAtqw -d "host=$host port=5432 user=replicator dbname=postgres connect_timeout=5" -c "$1"
+  host=$(as_postgres postgres -D "$PGDATA" -C primary_conninfo 2>/dev/null | grep -oP "host='?\K[^' ]+") || return 1
+  echo "host=$host port=5432 user=replicator dbname=postgres connect_timeout=5"
 }
 
 # The slot is lost, or the WAL after what was received is gone: said by the leader, or it is not so.
 hopeless() {
-  local position
+  local leader position
+  leader=$(conninfo) || return 1
   position=$(as_postgres psql -XAtqw -d postgres -c \
-    'SELECT coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())') || return 1
-  [[ $position == */* ]] || return 1
-  [[ $(ask_leader "SELECT coalesce((SELECT wal_status = 'lost' FROM pg_replication_slots
-      WHERE slot_name = '${NODE//-/_}' AND NOT active), false)
-    OR (SELECT min(substr(name, 9)) > substr(pg_walfile_name('$position'), 9)
-      FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}\$')" 2>/dev/null) == t ]]
+    'SELECT coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())' 2>/dev/null) || position=''
+  # A server that takes no queries may have the WAL that it needs.
+  [[ $position == */* ]] || position=FFFFFFFF/0
+  [[ $(as_postgres timeout 20 psql -XAtqw -d "$leader" -c "SELECT NOT pg_is_in_recovery() AND (
+      coalesce((SELECT wal_status = 'lost' FROM pg_replication_slots
+        WHERE slot_name = '${NODE//-/_}' AND NOT active), false)
+      OR (SELECT min(substr(name, 9)) > substr(pg_walfile_name('$position'), 9)
+        FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}\$'))" 2>/dev/null) == t ]]
 }
 
+# Not with `patronictl reinit`: Patroni 3 removes the data before anything has judged it.
 clone_again() {
+  local leader
+  leader=$(conninfo)
   log "this standby can never catch up again: the leader no longer has the WAL that is missing here"
-  patronictl reinit --force "$LAB" "$NODE" >/dev/null 2>&1 || log "warning: patronictl reinit failed; trying again"
+  systemctl stop virtwork-patroni.service
+  as_postgres /usr/local/sbin/virtwork-rejoin.py aside "--datadir=$PGDATA" "--connstring=$leader" || true
+  systemctl start --no-block virtwork-patroni.service
 }
 
 main() {
@@ -89,11 +97,13 @@ main() {
     if [[ $now == leader ]] && ((NOW - pruned_at >= 60)); then
       pruned_at=$NOW
       python3 -I /usr/local/sbin/virtwork-etcd.py prune
-    elif [[ $now == waiting ]] && ((NOW - streamed_at >= SECONDS_WITHOUT_WAL)) && hopeless; then
-      clone_again
+    elif [[ $now == @(waiting|down) && -e $PGDATA/standby.signal ]] && ((NOW - streamed_at >= SECONDS_WITHOUT_WAL)); then
       streamed_at=$NOW
+      if hopeless; then
+        clone_again
+      fi
     fi
-    [[ $now == waiting ]] || streamed_at=$NOW
+    [[ $now == @(waiting|down) ]] || streamed_at=$NOW
     pause 2
   done
 }

@@ -5,6 +5,8 @@ virtwork-rejoin.py initialise --datadir=DIRECTORY
     makes a new database, for Patroni's bootstrap.
 virtwork-rejoin.py clone --datadir=DIRECTORY --connstring=CONNINFO
     makes a copy of the leader. What lies in DIRECTORY is removed where the leader is proven to have it, else kept aside.
+virtwork-rejoin.py aside --datadir=DIRECTORY --connstring=CONNINFO
+    is the first half of that, for a node whose Patroni does not run.
 virtwork-rejoin.py -D DIRECTORY --source-server CONNINFO [OPTION…]
     is pg_rewind, which takes back what this node wrote after the leader's history left its own. Where that holds commits
     which may have been acknowledged, a copy is kept aside first. When pg_rewind cannot do it, the leader is cloned.
@@ -298,21 +300,26 @@ def initialise(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str) 
     adopt(directory)
 
 
+def set_aside(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str, conninfo: str) -> None:
+    why = judge(directory, binaries, conninfo)
+    if why:
+        # A clone takes about as much as what is here.
+        wait_for_room(directory, size(directory) * 11 // 10 + MARGIN, why)
+        copy = name_of_copy(directory)
+        log(f"keeping the data as {copy}: {why}")
+        directory.rename(copy)
+        os.sync()
+    else:
+        log(f"removing {directory}: the leader has all of it")
+        discard = directory.with_name(directory.name + ".discard")
+        directory.rename(discard)
+        remove(discard, wal_mount)
+
+
 def clone(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str, conninfo: str) -> None:
     """Never fails: Patroni would remove what is here."""
     if directory.exists() and any(directory.iterdir()):
-        why = judge(directory, binaries, conninfo)
-        if why:
-            # A clone takes about as much as what is here.
-            wait_for_room(directory, size(directory) * 11 // 10 + MARGIN, why)
-            copy = name_of_copy(directory)
-            log(f"keeping the data as {copy}: {why}")
-            directory.rename(copy)
-        else:
-            log(f"removing {directory}: the leader has all of it")
-            discard = directory.with_name(directory.name + ".discard")
-            directory.rename(discard)
-            remove(discard, wal_mount)
+        set_aside(directory, binaries, wal_mount, conninfo)
     attempt = 0
     while True:
         started = time.monotonic()
@@ -389,12 +396,14 @@ def main() -> int:
     binaries = pathlib.Path(family("binary_directory"))
     # Where the WAL disk is mounted, if there is one.
     wal_mount = family("! mountpoint -q $WAL_MOUNT || echo $WAL_MOUNT")
-    if words[:1] not in (["clone"], ["initialise"]):
+    if words[:1] not in (["aside"], ["clone"], ["initialise"]):
         return rewind(words, binaries, wal_mount)
     options, _ = parser.parse_known_args(words[1:])
     directory = pathlib.Path(options.datadir)
     if words[0] == "initialise":
         initialise(directory, binaries, wal_mount)
+    elif words[0] == "aside":
+        set_aside(directory, binaries, wal_mount, options.connstring)
     else:
         clone(directory, binaries, wal_mount, options.connstring)
     return 0
