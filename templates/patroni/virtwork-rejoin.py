@@ -104,13 +104,40 @@ class Data:
         return max(number(found[1]), self.start)
 
     def waited_for(self) -> set[str]:
-        """The standbys that a commit waited for when this was the leader, by what Patroni wrote down before it held."""
-        found = ""
-        for line in (self.directory / "postgresql.conf").read_text(errors="replace").splitlines():
-            match = re.match(r"synchronous_standby_names\s*=\s*'(.*)'", line)
-            if match:
-                found = match[1]
-        return set(re.findall(r'[\w-]+', re.sub(r"^(FIRST|ANY)?\s*\d+\s*\(", "", found, flags=re.IGNORECASE)))
+        """The standbys that a commit waited for when this was the leader, by what Patroni wrote down before it held. A Patroni
+        that was started since then may have written something else; what was there before, `remember` has noted."""
+        found = synchronous_names(self.directory)
+        noted = self.directory / NOTED
+        started = self.directory / "postmaster.opts"
+        if not found and noted.exists() and started.exists() and noted.stat().st_mtime > started.stat().st_mtime:
+            found = noted.read_text()
+        return set(re.findall(r"[\w-]+", re.sub(r"^(FIRST|ANY)?\s*\d+\s*\(", "", found, flags=re.IGNORECASE)))
+
+
+NOTED = "virtwork.waited-for"
+
+
+def synchronous_names(directory: pathlib.Path) -> str:
+    found = ""
+    for line in (directory / "postgresql.conf").read_text(errors="replace").splitlines():
+        match = re.match(r"synchronous_standby_names\s*=\s*'(.*)'", line)
+        if match:
+            found = match[1]
+    return found
+
+
+def remember(directory: pathlib.Path) -> None:
+    """Before Patroni starts. A server that runs goes on, and with it what its commits wait for: then nothing is noted."""
+    noted = directory / NOTED
+    try:
+        os.kill(int((directory / "postmaster.pid").read_text().split()[0]), 0)
+        noted.unlink(missing_ok=True)
+        return
+    except (OSError, ValueError, IndexError):
+        pass
+    if (directory / "postgresql.conf").exists():
+        noted.write_text(synchronous_names(directory))
+        os.sync()
 
 
 class Source:
@@ -183,7 +210,8 @@ def unproven(data: Data, source: Source) -> str:
         log(f"{len(commits)} transactions were committed here after the leader's history left it, at {text(fork)}, and none "
             f"was acknowledged: commits waited for {next_leader}, which took over. They go")
         return ""
-    return f"{len(commits)} transactions were committed here after the leader's history left it, at {text(fork)}"
+    return (f"{len(commits)} transactions were committed here after the leader's history left it, at {text(fork)}, and "
+            f"{next_leader or 'somebody'} took over, for whom they did not wait")
 
 
 def judge(directory: pathlib.Path, binaries: pathlib.Path, conninfo: str) -> str:
@@ -396,6 +424,10 @@ def main() -> int:
     binaries = pathlib.Path(family("binary_directory"))
     # Where the WAL disk is mounted, if there is one.
     wal_mount = family("! mountpoint -q $WAL_MOUNT || echo $WAL_MOUNT")
+    if words == ["remember"]:
+        data = run("bash", "-c", '. /usr/local/lib/virtwork/lib.sh; find_binaries; echo "$PGDATA"').stdout
+        remember(pathlib.Path(data.strip()))
+        return 0
     if words[:1] not in (["aside"], ["clone"], ["initialise"]):
         return rewind(words, binaries, wal_mount)
     options, _ = parser.parse_known_args(words[1:])
