@@ -44,12 +44,15 @@ macro_rules! files {
 
 /// All files, in the order in which a reader meets them: what happens at boot, then what it calls.
 static FILES: &[File] = &files! {
-    "primary/virtwork-primary-setup.service" => "/etc/systemd/system/virtwork-setup.service" for Some(Primary), None;
-    "primary/virtwork-db-replication-setup.sh" => "/usr/local/sbin/virtwork-db-replication-setup.sh" for Some(Primary), None;
-    "primary/database.sh" => "/usr/local/lib/virtwork/database.sh" for Some(Primary), None;
-    "replica/virtwork-replica-setup.service" => "/etc/systemd/system/virtwork-setup.service" for Some(Replica), None;
-    "replica/virtwork-db-replica-setup.sh" => "/usr/local/sbin/virtwork-db-replica-setup.sh" for Some(Replica), None;
-    "replica/standby.sh" => "/usr/local/lib/virtwork/standby.sh" for Some(Replica), None;
+    "manual/virtwork-primary-setup.service" => "/etc/systemd/system/virtwork-setup.service" for Some(Primary), None;
+    "manual/virtwork-db-replication-setup.sh" => "/usr/local/sbin/virtwork-db-replication-setup.sh" for Some(Primary), None;
+    "manual/virtwork-replica-setup.service" => "/etc/systemd/system/virtwork-setup.service" for Some(Replica), None;
+    "manual/virtwork-db-replica-setup.sh" => "/usr/local/sbin/virtwork-db-replica-setup.sh" for Some(Replica), None;
+    "manual/setup.sh" => "/usr/local/lib/virtwork/setup.sh" for None, None;
+    "manual/database.sh" => "/usr/local/lib/virtwork/database.sh" for None, None;
+    "manual/clone.sh" => "/usr/local/lib/virtwork/clone.sh" for None, None;
+    "manual/standby.sh" => "/usr/local/lib/virtwork/standby.sh" for None, None;
+    "manual/peers.sh" => "/usr/local/lib/virtwork/peers.sh" for None, None;
     "common/node.sh" => "/usr/local/lib/virtwork/node.sh" for None, None;
     "common/wal.sh" => "/usr/local/lib/virtwork/wal.sh" for None, None;
     "common/disks.sh" => "/usr/local/lib/virtwork/disks.sh" for None, None;
@@ -60,16 +63,17 @@ static FILES: &[File] = &files! {
     "common/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for None, None;
     "rpm/postgresql.service.d-virtwork.conf" => "/etc/systemd/system/postgresql.service.d/virtwork.conf" for None, Some(Rpm);
     "debian/postgresql.service" => "/usr/local/share/virtwork/postgresql.service" for None, Some(Debian);
-    "common/virtwork-server-start.sh" => "/usr/local/sbin/virtwork-server-start.sh" for None, None;
-    "common/virtwork-ready.socket" => "/etc/systemd/system/virtwork-ready.socket" for None, None;
-    "common/virtwork-ready.service" => "/etc/systemd/system/virtwork-ready@.service" for None, None;
-    "common/virtwork-ready.sh" => "/usr/local/sbin/virtwork-ready.sh" for None, None;
+    "manual/virtwork-server-start.sh" => "/usr/local/sbin/virtwork-server-start.sh" for None, None;
+    "manual/virtwork-ready.socket" => "/etc/systemd/system/virtwork-ready.socket" for None, None;
+    "manual/virtwork-ready.service" => "/etc/systemd/system/virtwork-ready@.service" for None, None;
+    "manual/virtwork-ready.sh" => "/usr/local/sbin/virtwork-ready.sh" for None, None;
     "common/virtwork-database.service" => "/etc/systemd/system/virtwork-database.service" for None, None;
     "common/virtwork-database.sh" => "/usr/local/sbin/virtwork-database.sh" for None, None;
-    "primary/virtwork-primary-watch.service" => "/etc/systemd/system/virtwork-primary-watch.service" for Some(Primary), None;
-    "primary/virtwork-primary-watch.sh" => "/usr/local/sbin/virtwork-primary-watch.sh" for Some(Primary), None;
-    "replica/virtwork-replica-watch.service" => "/etc/systemd/system/virtwork-replica-watch.service" for Some(Replica), None;
-    "replica/virtwork-replica-watch.sh" => "/usr/local/sbin/virtwork-replica-watch.sh" for Some(Replica), None;
+    "manual/virtwork-watch.service" => "/etc/systemd/system/virtwork-watch.service" for None, None;
+    "manual/virtwork-watch.sh" => "/usr/local/sbin/virtwork-watch.sh" for None, None;
+    "manual/virtwork-promote" => "/usr/local/sbin/virtwork-promote" for None, None;
+    "manual/virtwork-rejoin" => "/usr/local/sbin/virtwork-rejoin" for None, None;
+    "manual/virtwork-status" => "/usr/local/sbin/virtwork-status" for None, None;
 };
 
 /// The files of a family, for all roles.

@@ -16,12 +16,14 @@ pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 pub fn lab_env(plan: &Plan) -> Value {
     let pgbench = &plan.pgbench;
     let (replication_key, client_key) = plan.credentials.keys();
-    let primary = plan.names.primary_service();
     let wal_disks = [Role::Primary, Role::Replica].into_iter();
     let wal_disks = wal_disks.filter(|role| plan.vm(*role).wal_disk.is_some()).map(Role::as_str);
     context! {
-        primary_hosts => format!("{primary},{}", plan.names.vm(Role::Primary, 0)),
-        primary_host => primary,
+        lab => plan.names.lab().to_owned(),
+        nodes_host => plan.names.nodes_service(),
+        replica_count => plan.replica_count.to_string(),
+        standby_mode => "hot",
+        synchronous_count => "0",
         packages => plan.guest.packages.join(" "),
         http_proxy_url => plan.guest.http_proxy.as_deref().unwrap_or_default(),
         replication_key => replication_key,
