@@ -4,8 +4,8 @@ use crate::diagnostic::{Code, Report};
 use crate::document::{Document, Manifest};
 use crate::guest::Guest;
 use crate::manifest;
-use crate::names::Role;
-use crate::plan::{CredentialsPlan, Plan};
+use crate::names::Node;
+use crate::plan::{CredentialsPlan, Plan, VmPlan};
 use crate::secrets::Passwords;
 use crate::source::one_line;
 use std::fmt;
@@ -28,8 +28,12 @@ impl Bundle {
     pub fn new(plan: Plan, passwords: Option<&Passwords>) -> Result<Self, Report> {
         let credentials = match (&plan.credentials, passwords) {
             (CredentialsPlan::ExistingSecret { .. }, _) => None,
-            (CredentialsPlan::File(_), Some(passwords)) => Some(passwords.clone()),
-            (CredentialsPlan::File(file), None) => {
+            (CredentialsPlan::File(_), Some(passwords))
+                if !plan.needs_ca_seed() || passwords.ca_seed().is_some() =>
+            {
+                Some(passwords.clone())
+            }
+            (CredentialsPlan::File(file), _) => {
                 return Err(Report::failure(
                     Code::MissingPasswords,
                     plan.names.lab(),
@@ -89,8 +93,8 @@ impl Bundle {
             .chain(std::iter::once_with(move || manifest::config_map::guest(plan, guest)))
             .chain(manifest::service::all(plan))
             .chain(policy)
-            .chain(vms(plan).flat_map(|(role, index)| manifest::data_volume::disks(plan, role, index)))
-            .chain(vms(plan).map(|(role, index)| manifest::virtual_machine::vm(plan, role, index)))
+            .chain(vms(plan).flat_map(|(vm, node)| manifest::data_volume::disks(plan, vm, node)))
+            .chain(vms(plan).map(|(vm, node)| manifest::virtual_machine::vm(plan, vm, node)))
             .map(|document| self.manifest(document))
     }
 
@@ -115,6 +119,6 @@ impl fmt::Debug for Bundle {
     }
 }
 
-fn vms(plan: &Plan) -> impl Iterator<Item = (Role, u32)> + use<> {
-    std::iter::once((Role::Primary, 0)).chain((0..plan.replica_count).map(|index| (Role::Replica, index)))
+fn vms(plan: &Plan) -> impl Iterator<Item = (&VmPlan, Node)> {
+    plan.machines.iter().flat_map(|machines| machines.nodes().map(|node| (&machines.vm, node)))
 }

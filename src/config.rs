@@ -2,6 +2,7 @@
 
 pub mod credentials;
 pub mod example;
+pub mod failover;
 pub mod fields;
 pub mod guest;
 pub mod keys;
@@ -13,8 +14,11 @@ pub mod vm;
 use crate::diagnostic::Problems;
 use crate::node::{self, Node};
 use crate::source::Source;
-use crate::value::{AnnotationKey, AnnotationValue, LabName, LabelKey, LabelValue, Namespace, PgSize};
+use crate::value::{
+    AnnotationKey, AnnotationValue, LabName, LabelKey, LabelValue, Namespace, NodeName, PgSize,
+};
 use credentials::Credentials;
+use failover::Failover;
 use fields::{Entries, Field, Fields, Value};
 use guest::Guest;
 use keys::{Key, Shape, section};
@@ -54,7 +58,7 @@ section! {
             example: "2",
             also: &["replicas"],
             objects: &["Secret", "ConfigMap", "Service", "DataVolume", "VirtualMachine"],
-            change: Leftovers,
+            change: Members,
         }
         /// WAL that every server keeps for followers without a slot.
         "wal-keep-size" => wal_keep_size: PgSize {
@@ -72,6 +76,21 @@ section! {
             example: "500",
             also: &["scale"],
             objects: &["ConfigMap", "DataVolume"],
+            change: Lab,
+        }
+        /// The node that takes writes now, where somebody promoted another: `<name>-primary` leads to it.
+        "primary-node" => primary_node: NodeName {
+            default: Literal("primary-0"),
+            example: "replica-0",
+            objects: &["Service"],
+            change: Apply,
+        }
+        /// Who decides which node takes writes. A lab changes it only by another name.
+        "failover" => failover: Failover {
+            default: Literal("manual"),
+            example: "patroni",
+            with: "guest: {image: \"quay.io/containerdisks/debian:13\"}, replica-count: 2",
+            objects: &["Secret", "ConfigMap", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
             change: Lab,
         }
         /// Labels of every object, beside those that gen sets.
@@ -101,6 +120,12 @@ section! {
         "primary" => primary: Vm { over: Some("vm"), example: "{memory: 4Gi}" }
         /// The same for the replicas.
         "replica" => replica: Vm { over: Some("vm"), example: "{storage-class: slow}" }
+        /// The same for the witness, the third VM with etcd that a lab of two nodes has under `failover: patroni`.
+        "witness" => witness: Vm {
+            over: Some("vm"),
+            example: "{storage-class: slow}",
+            with: "failover: patroni, guest: {image: \"quay.io/containerdisks/debian:13\"}",
+        }
         /// The Services in front of the databases.
         "service" => service: Service {}
         /// Whether a NetworkPolicy is part of the bundle. It lets in port 5432 from the namespace and

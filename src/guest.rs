@@ -33,8 +33,7 @@ impl Guest {
     /// A value that cannot stand in its file.
     pub fn new(plan: &Plan) -> Result<Self, Report> {
         let renderer = Renderer::new();
-        let roles: &[Role] =
-            if plan.replica_count == 0 { &[Role::Primary] } else { &[Role::Primary, Role::Replica] };
+        let roles: Vec<Role> = plan.machines.iter().map(|machines| machines.role).collect();
         let made = || -> Result<Self, String> {
             let network_data = needs_network_data(plan)
                 .then(|| renderer.render(&NETWORK_DATA, network_data(plan)))
@@ -42,7 +41,7 @@ impl Guest {
             let user_data =
                 renderer.render_each(&USER_DATA, roles.iter().map(|role| user_data(plan, *role)))?;
             Ok(Self {
-                user_data: roles.iter().copied().zip(user_data).collect(),
+                user_data: roles.into_iter().zip(user_data).collect(),
                 files: files(plan, &renderer)?,
                 network_data,
             })
@@ -56,13 +55,14 @@ impl Guest {
 
 fn files(plan: &Plan, renderer: &Renderer) -> Result<Vec<(&'static str, Cow<'static, str>)>, String> {
     let (installer, script) = files::INSTALLER;
+    let mode = files::roles(plan);
     let mut all = vec![
         (installer, script.into()),
-        (files::LIST, files::list(plan.guest.family).into()),
-        (files::LAB_ENV, renderer.render(&settings::LAB_ENV, settings::lab_env(plan))?.into()),
+        (files::LIST, files::list(plan.guest.family, mode).into()),
+        (files::LAB_ENV, settings::env(plan, renderer)?.into()),
         (files::POSTGRESQL_CONF, settings::postgresql_conf(plan, renderer)?.into()),
     ];
-    all.extend(files::of(plan.guest.family).map(|file| (file.key(), file.content.into())));
+    all.extend(files::of(plan.guest.family, mode).map(|file| (file.key(), file.content.into())));
     Ok(all)
 }
 
@@ -101,10 +101,13 @@ mod tests {
     #[test]
     fn a_template_uses_what_it_is_given_and_nothing_else() {
         let plan = Plan::new(&Source::built_in_defaults()).unwrap();
+        let patroni = "failover: patroni\nguest: {image: \"quay.io/containerdisks/debian:13\"}\n";
+        let patroni = Plan::new(&Source::new("gen.yaml", patroni)).unwrap();
         for (template, holes) in [
             (NETWORK_DATA, network_data(&plan)),
             (USER_DATA, user_data(&plan, Role::Primary)),
             (settings::LAB_ENV, settings::lab_env(&plan)),
+            (settings::PATRONI_ENV, settings::patroni_env(&patroni, patroni.failover.patroni().unwrap())),
             (settings::POSTGRESQL_CONF, settings::managed_settings(&plan)),
         ] {
             let given: BTreeSet<_> = holes.try_iter().unwrap().map(|name| name.to_string()).collect();

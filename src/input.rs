@@ -281,7 +281,8 @@ impl Secrets {
         };
         if cli.check && cli.output.is_none() {
             // nothing is written, so nobody needs to know them
-            return Ok(Self { passwords: Some(Passwords::new("-", "-")?), addition: None });
+            let passwords = Passwords::new("-", "-")?.with_ca_seed("-")?;
+            return Ok(Self { passwords: Some(passwords), addition: None });
         }
         let name = shown(&path);
         let file = open(&path).map_err(|reason| {
@@ -298,13 +299,13 @@ impl Secrets {
             None => None,
         };
         let secrets = source.as_ref().map_or_else(|| Ok(SecretsFile::empty()), SecretsFile::read)?;
-        if let Some(passwords) = secrets.passwords() {
+        if let Some(passwords) = secrets.passwords(plan) {
             if exposed {
                 say(readable_by_others(&path));
             }
             return Ok(Self { passwords: Some(passwords), addition: None });
         }
-        let missing = secrets.missing();
+        let missing = secrets.missing(plan);
         if cli.check {
             return Err(Report::failure(
                 Code::MissingPasswords,
@@ -313,9 +314,9 @@ impl Secrets {
                 "bring the secrets file that the directory was written with; --check adds nothing",
             ));
         }
-        let completed = secrets.completed(draw_password)?;
+        let completed = secrets.completed(plan, draw_password)?;
         let passwords =
-            SecretsFile::read(&Source::new(&name, &completed)).ok().and_then(|file| file.passwords());
+            SecretsFile::read(&Source::new(&name, &completed)).ok().and_then(|file| file.passwords(plan));
         if passwords.is_none() {
             return Err(Report::failure(
                 Code::CannotAddPasswords,

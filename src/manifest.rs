@@ -9,7 +9,8 @@ pub mod service;
 pub mod virtual_machine;
 
 use crate::names::{
-    COMPONENT, LABEL_COMPONENT, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME, LABEL_PART_OF, LABEL_ROLE, Role,
+    COMPONENT, LABEL_COMPONENT, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME, LABEL_NODE, LABEL_PART_OF,
+    LABEL_ROLE, Node,
 };
 use crate::plan::Plan;
 use crate::yaml::{Key, Yaml};
@@ -18,37 +19,34 @@ use crate::yaml::{Key, Yaml};
 fn metadata<'p>(
     plan: &'p Plan,
     name: &str,
-    role: Option<Role>,
+    node: Option<Node>,
     annotations: &'p [(String, String)],
 ) -> Yaml<'p> {
     map! {
         "name" => name.to_owned(),
         "namespace" => plan.namespace.as_deref(),
-        "labels" => labels(plan, role),
+        "labels" => labels(plan, node),
         "annotations" => strings(annotations),
     }
 }
 
 /// The labels of every object, of the VMs' pods and of their disks.
-fn labels(plan: &Plan, role: Option<Role>) -> Yaml<'_> {
+fn labels(plan: &Plan, node: Option<Node>) -> Yaml<'_> {
     let ours = map! {
         LABEL_NAME => "postgresql",
         LABEL_INSTANCE => plan.names.lab(),
         LABEL_COMPONENT => COMPONENT,
         LABEL_PART_OF => "virtwork",
         LABEL_MANAGED_BY => "virtwork-gen",
-        LABEL_ROLE => role.map(Role::as_str),
+        LABEL_ROLE => node.map(|node| node.role.as_str()),
+        LABEL_NODE => node.map(Node::label),
     };
     ours.with(entries(&plan.labels))
 }
 
-/// What selects the VMs of the lab, or those of a role, and nothing of another lab in the namespace.
-fn selector(plan: &Plan, role: Option<Role>) -> Yaml<'_> {
-    map! {
-        LABEL_INSTANCE => plan.names.lab(),
-        LABEL_COMPONENT => COMPONENT,
-        LABEL_ROLE => role.map(Role::as_str),
-    }
+/// What selects the VMs of the lab, and nothing of another lab in the namespace.
+fn selector(plan: &Plan) -> Yaml<'_> {
+    map! { LABEL_INSTANCE => plan.names.lab(), LABEL_COMPONENT => COMPONENT }
 }
 
 /// A mapping of strings, where there are any.

@@ -10,13 +10,24 @@ pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
 pub const LABEL_PART_OF: &str = "app.kubernetes.io/part-of";
 /// Label: what wrote the object.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Label: primary or replica.
+/// Label: what a VM was made as.
 pub const LABEL_ROLE: &str = "virtwork/role";
+/// Label: which VM of the lab, `replica-0`.
+pub const LABEL_NODE: &str = "virtwork/node";
 /// Value of [`LABEL_COMPONENT`].
 pub const COMPONENT: &str = "database";
 /// The port of PostgreSQL, on pods and Services alike: SELinux lets the walreceiver connect to no other.
 pub const POSTGRESQL_PORT: u32 = 5432;
-/// Where the guest answers the readiness probe, with the path [`READINESS_PATH`].
+/// Where HAProxy of a node leads to the leader, in labs under Patroni.
+pub const LEADER_PORT: u32 = 5000;
+/// Where it leads to the standbys.
+pub const STANDBYS_PORT: u32 = 5001;
+/// etcd's port for clients.
+pub const ETCD_CLIENT_PORT: u32 = 2379;
+/// etcd's port for its other members.
+pub const ETCD_PEER_PORT: u32 = 2380;
+/// Where the guest answers the readiness probe, with the path [`READINESS_PATH`], and what other nodes ask; under Patroni
+/// this is its REST API.
 pub const READINESS_PORT: u32 = 8008;
 /// The guest answers the same to any path; this one says what is asked.
 pub const READINESS_PATH: &str = "/readiness";
@@ -24,6 +35,8 @@ pub const READINESS_PATH: &str = "/readiness";
 pub const REPLICATION_KEY: &str = "replication-password";
 /// Key of the client password in the secrets file and in our Secret.
 pub const CLIENT_KEY: &str = "client-password";
+/// Key of what nodes derive their certificates from, in labs under Patroni.
+pub const CA_SEED_KEY: &str = "ca-seed";
 /// The disk of the database, by which the guest knows it, too.
 pub const DATA_DISK: &str = "data";
 /// The disk of the WAL where that has one of its own.
@@ -34,10 +47,30 @@ pub const MAX_NAME: usize = 63;
 /// What a VM does in the lab when it is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Takes writes.
+    /// Takes writes at first.
     Primary,
-    /// Follows the primary.
+    /// Follows the primary at first.
     Replica,
+    /// Does what Patroni says.
+    Node,
+    /// Is the third member of etcd, and has no database.
+    Witness,
+}
+
+/// A VM of the lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node {
+    /// What it was made as.
+    pub role: Role,
+    /// Its number among those.
+    pub index: u32,
+}
+
+impl Node {
+    /// The value of [`LABEL_NODE`]: `replica-0`.
+    pub fn label(self) -> String {
+        [self.role.as_str(), "-", &self.index.to_string()].concat()
+    }
 }
 
 impl Role {
@@ -46,6 +79,8 @@ impl Role {
         match self {
             Self::Primary => "primary",
             Self::Replica => "replica",
+            Self::Node => "node",
+            Self::Witness => "witness",
         }
     }
 }

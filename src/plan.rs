@@ -1,6 +1,7 @@
 //! What the config means: every default and every cross-check.
 
 mod credentials;
+mod failover;
 mod guest;
 pub mod instancetypes;
 mod metadata;
@@ -14,16 +15,17 @@ mod sizing;
 mod vm;
 
 pub use credentials::CredentialsPlan;
+pub use failover::{FailoverPlan, PatroniPlan};
 pub use guest::{Family, GuestPlan, RootPlan};
 pub use metadata::AnnotationsPlan;
 pub use pgbench::PgbenchPlan;
-pub use postgresql::PostgresqlPlan;
+pub use postgresql::{PostgresqlPlan, SynchronousPlan};
 pub use vm::{Compute, TolerationPlan, VmPlan};
 
 use crate::config::Config;
 use crate::config::fields::Field;
 use crate::diagnostic::{Note, Problems, Report};
-use crate::names::{Names, Role};
+use crate::names::{Names, Node, Role};
 use crate::source::Source;
 use crate::value::{Cidr, IpFamilyPolicy};
 use needs::Needs;
@@ -43,10 +45,10 @@ pub struct Plan {
     pub annotations: AnnotationsPlan,
     /// Number of replicas.
     pub replica_count: u32,
-    /// The primary VM.
-    pub primary: VmPlan,
-    /// Each replica VM.
-    pub replica: VmPlan,
+    /// Who decides which node takes writes.
+    pub failover: FailoverPlan,
+    /// The VMs, role by role.
+    pub machines: Vec<Machines>,
     /// The load.
     pub pgbench: PgbenchPlan,
     /// The servers.
@@ -65,13 +67,35 @@ pub struct Plan {
     pub notes: Vec<Note>,
 }
 
+/// The VMs of a role.
+#[derive(Debug)]
+pub struct Machines {
+    /// What they are made as.
+    pub role: Role,
+    /// How many there are; at least one.
+    pub count: u32,
+    /// Their shape.
+    pub vm: VmPlan,
+}
+
+impl Machines {
+    /// Each of them.
+    pub fn nodes(&self) -> impl Iterator<Item = Node> + use<> {
+        let role = self.role;
+        (0..self.count).map(move |index| Node { role, index })
+    }
+}
+
 impl Plan {
-    /// The VMs of a role.
-    pub fn vm(&self, role: Role) -> &VmPlan {
-        match role {
-            Role::Primary => &self.primary,
-            Role::Replica => &self.replica,
-        }
+    /// Whether the nodes derive certificates.
+    pub fn needs_ca_seed(&self) -> bool {
+        self.failover.patroni().is_some()
+    }
+
+    /// The name of each VM with a database.
+    pub fn databases(&self) -> impl Iterator<Item = String> {
+        let machines = self.machines.iter().filter(|machines| machines.role != Role::Witness);
+        machines.flat_map(Machines::nodes).map(|node| node.vm(&self.names))
     }
 
     /// Decides everything the config leaves open and checks what its keys mean together.
@@ -87,28 +111,31 @@ impl Plan {
     fn of(config: &Config, source: &Source, problems: &mut Problems) -> Self {
         let mut notes = Vec::new();
         let replica_count = config.replica_count.or(1);
-        let names = names::plan(config, replica_count, problems);
+        let failover = failover::plan(config, replica_count, problems, &mut notes);
+        let roles = failover.roles(replica_count);
+        let names = names::plan(config, &roles, problems);
         let labels = metadata::labels(&config.labels, problems);
         let annotations = metadata::annotations(config, &labels, problems, &mut notes);
         let pgbench = pgbench::plan(config, problems, &mut notes);
-        let postgresql = postgresql::plan(config, replica_count, pgbench.clients, problems, &mut notes);
+        let is_patroni = failover.patroni().is_some();
+        let postgresql =
+            postgresql::plan(config, replica_count, pgbench.clients, is_patroni, problems, &mut notes);
         let needs = Needs::new(config, &pgbench, &postgresql);
-        let guest = guest::plan(config, problems, &mut notes);
-        let credentials = credentials::plan(config, &names, problems);
-        let replica = if replica_count > 0 {
-            vm::plan(&config.replica, &config.vm, &needs, problems, &mut notes)
-        } else {
-            // what their section asks for may stay until there are some
-            vm::plan(&config.replica, &config.vm, &needs, &mut Problems::default(), &mut Vec::new())
-        };
+        let guest = guest::plan(config, is_patroni, problems, &mut notes);
+        let credentials = credentials::plan(config, &names, &roles, is_patroni, problems);
+        let machines = roles.into_iter().map(|(role, count)| {
+            let vm = vm::plan(config, role, &needs, problems, &mut notes);
+            Machines { role, count, vm }
+        });
+        let machines = machines.collect();
         Self {
             origin: source.origin(),
             namespace: config.namespace.get().map(ToString::to_string),
             labels,
             annotations,
             replica_count,
-            primary: vm::plan(&config.primary, &config.vm, &needs, problems, &mut notes),
-            replica,
+            failover,
+            machines,
             pgbench,
             postgresql,
             guest,

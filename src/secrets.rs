@@ -1,10 +1,11 @@
-//! The secrets file: two passwords.
+//! The secrets file: two passwords, and under Patroni what certificates are derived from.
 
 use crate::config::fields::{Field, Fields, Value, listed};
 use crate::config::keys::Shape;
 use crate::diagnostic::{Code, Diagnostic, Problems, Report};
-use crate::names::{CLIENT_KEY, REPLICATION_KEY};
+use crate::names::{CA_SEED_KEY, CLIENT_KEY, REPLICATION_KEY};
 use crate::node::{self, Node, NodeValue};
+use crate::plan::Plan;
 use crate::source::Source;
 use crate::yaml::Yaml;
 use std::fmt;
@@ -14,6 +15,7 @@ use std::fmt;
 pub struct Passwords {
     replication: String,
     client: String,
+    ca_seed: Option<String>,
 }
 
 impl Passwords {
@@ -35,7 +37,24 @@ impl Passwords {
                 Err(Report::failure(Code::NotAPassword, role, format!("`{role}`: {fault}"), REMEDY))
             }
         };
-        Ok(Self { replication: checked(REPLICATION_KEY, replication)?, client: checked(CLIENT_KEY, client)? })
+        let (replication, client) = (checked(REPLICATION_KEY, replication)?, checked(CLIENT_KEY, client)?);
+        Ok(Self { replication, client, ca_seed: None })
+    }
+
+    /// The same with what the nodes derive their certificates from.
+    ///
+    /// # Errors
+    /// One that could be no password.
+    pub fn with_ca_seed(self, seed: &str) -> Result<Self, Report> {
+        match Password::new(seed) {
+            Ok(Password(seed)) => Ok(Self { ca_seed: Some(seed), ..self }),
+            Err(fault) => Err(Report::failure(
+                Code::NotAPassword,
+                CA_SEED_KEY,
+                format!("`{CA_SEED_KEY}`: {fault}"),
+                REMEDY,
+            )),
+        }
     }
 
     /// Password of the role `replicator`.
@@ -46,6 +65,11 @@ impl Passwords {
     /// Password of the role `pgbench`.
     pub fn client(&self) -> &str {
         &self.client
+    }
+
+    /// What the nodes derive their certificates from, where there is something.
+    pub fn ca_seed(&self) -> Option<&str> {
+        self.ca_seed.as_deref()
     }
 }
 
@@ -97,19 +121,20 @@ impl Value for Password {
 }
 
 /// The keys of a secrets file.
-const KEYS: [&str; 2] = [REPLICATION_KEY, CLIENT_KEY];
+const KEYS: [&str; 3] = [REPLICATION_KEY, CLIENT_KEY, CA_SEED_KEY];
 
 /// What a secrets file says.
 pub struct SecretsFile {
     text: String,
     replication: Option<String>,
     client: Option<String>,
+    ca_seed: Option<String>,
 }
 
 impl SecretsFile {
     /// A file that does not exist yet.
     pub fn empty() -> Self {
-        Self { text: String::new(), replication: None, client: None }
+        Self { text: String::new(), replication: None, client: None, ca_seed: None }
     }
 
     /// Reads the file's text.
@@ -136,35 +161,43 @@ impl SecretsFile {
             let text = |field: Field<Password>| field.get().map(|password| password.0.clone());
             let replication = text(fields.value(REPLICATION_KEY));
             let client = text(fields.value(CLIENT_KEY));
+            let ca_seed = text(fields.value(CA_SEED_KEY));
             report_unknown_keys(&node, &mut problems);
-            Some(Self { text: source.text.clone(), replication, client })
+            Some(Self { text: source.text.clone(), replication, client, ca_seed })
         });
         problems.or(&source.redacted(), file)
     }
 
-    /// The passwords, when both are there.
-    pub fn passwords(&self) -> Option<Passwords> {
-        Some(Passwords { replication: self.replication.clone()?, client: self.client.clone()? })
+    /// The passwords, when those that a plan needs are there.
+    pub fn passwords(&self, plan: &Plan) -> Option<Passwords> {
+        self.missing(plan).is_empty().then_some(())?;
+        let (replication, client) = (self.replication.clone()?, self.client.clone()?);
+        Some(Passwords { replication, client, ca_seed: self.ca_seed.clone() })
     }
 
-    /// The keys that are not there.
-    pub fn missing(&self) -> Vec<&'static str> {
-        let values = [&self.replication, &self.client];
-        KEYS.into_iter().zip(values).filter_map(|(key, value)| value.is_none().then_some(key)).collect()
+    /// The keys that a plan needs and that are not there.
+    pub fn missing(&self, plan: &Plan) -> Vec<&'static str> {
+        let values = [&self.replication, &self.client, &self.ca_seed];
+        let needed = KEYS.into_iter().zip(values).take(if plan.needs_ca_seed() { 3 } else { 2 });
+        needed.filter_map(|(key, value)| value.is_none().then_some(key)).collect()
     }
 
-    /// The text with each missing password added from `draw`; what is there stays as it is.
+    /// The text with each password that a plan misses added from `draw`; what is there stays as it is.
     ///
     /// # Errors
     /// Those of `draw`.
-    pub fn completed<E>(&self, mut draw: impl FnMut() -> Result<String, E>) -> Result<String, E> {
+    pub fn completed<E>(
+        &self,
+        plan: &Plan,
+        mut draw: impl FnMut() -> Result<String, E>,
+    ) -> Result<String, E> {
         let mut text = self.text.clone();
         if text.is_empty() {
             text.push_str("# Passwords of the lab, added by virtwork-gen. Keep this file out of Git.\n");
         } else if !text.ends_with('\n') {
             text.push('\n');
         }
-        for key in self.missing() {
+        for key in self.missing(plan) {
             Yaml::entries([(key.into(), Yaml::from(draw()?))]).write(&mut text);
         }
         Ok(text)

@@ -6,8 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use virtwork_gen::plan::Plan;
 use virtwork_gen::plan::instancetypes::{COMMON_INSTANCETYPES, INSTANCETYPES, PREFERENCES};
-use virtwork_gen::secrets::SecretsFile;
-use virtwork_gen::{Source, generate, sink};
+use virtwork_gen::{Passwords, Source, generate, sink};
 
 fn source(config: &str) -> Source {
     Source::new("gen.yaml", config)
@@ -25,8 +24,7 @@ fn notes(config: &str) -> Vec<String> {
 
 /// The objects of a config as a YAML reader sees them.
 fn objects(config: &str) -> Vec<Value> {
-    let secrets = Source::new("s", "replication-password: one-password\nclient-password: another-one\n");
-    let passwords = SecretsFile::read(&secrets).unwrap().passwords().unwrap();
+    let passwords = Passwords::new("one-password", "another-one").unwrap().with_ca_seed("seed").unwrap();
     let bundle = generate(&source(config), Some(&passwords)).unwrap();
     let mut stream = Vec::new();
     sink::stream(&bundle, &mut stream).unwrap();

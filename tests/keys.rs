@@ -24,7 +24,8 @@ fn bundle(config: &str) -> Result<Bundle, String> {
     // each secrets file has passwords of its own
     let passwords = match &plan.credentials {
         CredentialsPlan::File(path) => {
-            Passwords::new(&format!("replicate {path}"), &format!("measure {path}")).ok()
+            let passwords = Passwords::new(&format!("replicate {path}"), &format!("measure {path}"));
+            passwords.and_then(|passwords| passwords.with_ca_seed("seed")).ok()
         }
         CredentialsPlan::ExistingSecret { .. } => None,
     };
@@ -41,10 +42,12 @@ fn objects(config: &str) -> Result<Objects, String> {
     Ok(bundle.documents().map(rendered).collect())
 }
 
-/// The rows as they can be written: those of `vm` below `primary` and `replica`, too.
+/// The rows as they can be written: those of `vm` below `primary` and `replica`, too. A witness has defaults of its own.
 fn everywhere() -> Vec<Row> {
     let mut all = rows();
-    for over in keys().iter().filter_map(|key| Some((key.name, key.over?))) {
+    for over in
+        keys().iter().filter(|key| key.name != "witness").filter_map(|key| Some((key.name, key.over?)))
+    {
         let (section, base) = over;
         all.extend(
             rows()
@@ -65,7 +68,7 @@ fn leaves() -> Vec<Row> {
 fn config(section: &str, entries: &[String]) -> String {
     let entries: Vec<_> = entries.iter().filter(|entry| !entry.is_empty()).map(String::as_str).collect();
     let inner = format!("{{{}}}", entries.join(", "));
-    if section.is_empty() || entries.is_empty() {
+    if section.is_empty() {
         return inner;
     }
     let (path, inner) = match section.strip_suffix("[]") {
@@ -73,18 +76,32 @@ fn config(section: &str, entries: &[String]) -> String {
         None => (section, inner),
     };
     let row = everywhere().into_iter().find(|row| row.path() == path).unwrap();
+    if entries.is_empty() {
+        return in_lab(&row, config(&row.section, &[row.key.with.to_owned()]));
+    }
     given(&row, &inner)
 }
 
 /// A config with a value for a key and with what stands beside it.
 fn given(row: &Row, value: &str) -> String {
-    config(&row.section, &[row.key.with.to_owned(), format!("{}: {value}", row.key.name)])
+    let entries = [row.key.with.to_owned(), format!("{}: {value}", row.key.name)];
+    in_lab(row, config(&row.section, &entries))
+}
+
+/// The config with what the row needs at the top level.
+fn in_lab(row: &Row, config: String) -> String {
+    match (row.key.with_lab, config.strip_prefix('{')) {
+        ("", _) => config,
+        (lab, Some("}")) => format!("{{{lab}}}"),
+        (lab, rest) => format!("{{{lab}, {}", rest.unwrap()),
+    }
 }
 
 /// The objects without the key.
 fn without(row: &Row) -> Objects {
     // what the example needs may need the key in turn
-    objects(&config(&row.section, &[row.key.with.to_owned()])).unwrap_or_else(|_| objects("").unwrap())
+    let config = in_lab(row, config(&row.section, &[row.key.with.to_owned()]));
+    objects(&config).unwrap_or_else(|_| objects("").unwrap())
 }
 
 /// The objects that are not the same in both.

@@ -38,6 +38,12 @@ const SCENES: &[(Code, &str, &str)] = &[
         "echo 'name: fast' > fast.yaml; echo 'name: slow' > slow.yaml; gen fast.yaml -o out",
         "gen slow.yaml -o out",
     ),
+    (
+        Code::FailoverChanged,
+        "echo 'name: db' > gen.yaml; gen -o out; \
+        echo 'failover: patroni' >> gen.yaml; echo 'guest: {image: \"quay.io/containerdisks/debian:13\"}' >> gen.yaml",
+        "gen -o out",
+    ),
     (Code::OutputOverInput, "echo 'name: db' > gen.yaml", "gen >> gen.yaml"),
     (
         Code::OutputOverInput,

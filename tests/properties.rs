@@ -13,7 +13,7 @@ use std::process::Command;
 use virtwork_gen::secrets::SecretsFile;
 use virtwork_gen::value::Quantity;
 use virtwork_gen::yaml::{Key, Yaml};
-use virtwork_gen::{Passwords, Report, Source, generate, sink};
+use virtwork_gen::{Passwords, Plan, Report, Source, generate, sink};
 
 /// What some reader, shell or quoting rule trips over.
 const HOSTILE: &[&str] = &[
@@ -398,7 +398,7 @@ fn quoted(text: &str) -> String {
 }
 
 fn passwords() -> Passwords {
-    Passwords::new("a", "b").unwrap()
+    Passwords::new("a", "b").unwrap().with_ca_seed("c").unwrap()
 }
 
 /// Refuses the text with its place, or puts it unchanged where it belongs.
@@ -459,6 +459,10 @@ proptest! {
     }
 }
 
+fn plan(config: &str) -> Plan {
+    Plan::new(&Source::new("gen.yaml", config)).unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
@@ -468,7 +472,7 @@ proptest! {
         let file = format!("replication-password: {}\nclient-password: {}\n", quoted(&replication), quoted(&client));
         match SecretsFile::read(&Source::new("gen.secrets.yaml", file)) {
             Ok(secrets) => {
-                let objects = Objects::of("", &secrets.passwords().unwrap()).unwrap();
+                let objects = Objects::of("", &secrets.passwords(&plan("")).unwrap()).unwrap();
                 for (key, password) in [("replication-password", replication), ("client-password", client)] {
                     let encoded = text_at(objects.get("Secret", "-credentials"), &["data", key]);
                     let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap();
@@ -487,10 +491,12 @@ proptest! {
     fn completing_a_secrets_file_keeps_what_is_there(comment in "[ -~]{0,20}", password in "[ -~]{1,20}") {
         let text = format!("# {comment}\nclient-password: {}\n", quoted(&password));
         let file = SecretsFile::read(&Source::new("s", &text)).unwrap();
-        let completed = file.completed(|| Ok::<_, Report>("123e4567".to_owned())).unwrap();
+        let plan = plan("failover: patroni\nguest: {image: \"quay.io/containerdisks/debian:13\"}\n");
+        let completed = file.completed(&plan, || Ok::<_, Report>("123e4567".to_owned())).unwrap();
         prop_assert!(completed.starts_with(&text));
-        let passwords = SecretsFile::read(&Source::new("s", completed)).unwrap().passwords().unwrap();
+        let passwords = SecretsFile::read(&Source::new("s", completed)).unwrap().passwords(&plan).unwrap();
         prop_assert_eq!((passwords.client(), passwords.replication()), (password.as_str(), "123e4567"));
+        prop_assert_eq!(passwords.ca_seed(), Some("123e4567"));
     }
 
     #[test]

@@ -116,7 +116,7 @@ fn spellings_of_one_size_make_one_lab() {
             let lab =
                 plan(&format!("vm: {{memory: 4Gi}}\npostgresql: {{parameters: {{{name}: {spelling}}}}}\n"));
             assert_eq!(lab.postgresql.parameters[0].1, spelling.trim_matches('"'));
-            format!("{} {}", lab.primary.data_disk, lab.postgresql.max_connections)
+            format!("{} {}", lab.machines[0].vm.data_disk, lab.postgresql.max_connections)
         });
         assert!(labs.iter().all(|lab| *lab == labs[0]), "{name}: {labs:?}");
     }

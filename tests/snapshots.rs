@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use virtwork_gen::diagnostic::{Diagnostic, Span};
 use virtwork_gen::secrets::SecretsFile;
-use virtwork_gen::{Passwords, Plan, Source, generate, sink};
+use virtwork_gen::{Bundle, Passwords, Plan, Source, sink};
 
 /// The command that renews what is meant to change.
 const RENEWAL: &str = "INSTA_UPDATE=always cargo test --test snapshots";
@@ -43,10 +43,10 @@ fn config(path: &Path) -> Source {
 }
 
 /// The passwords of a case, or those that all share.
-fn passwords(case: &Path) -> Passwords {
+fn passwords(case: &Path, plan: &Plan) -> Passwords {
     let own = case.join("passwords.yaml");
     let path = if own.exists() { own } else { case.with_file_name("passwords.yaml") };
-    SecretsFile::read(&Source::new("passwords.yaml", read(&path))).unwrap().passwords().unwrap()
+    SecretsFile::read(&Source::new("passwords.yaml", read(&path))).unwrap().passwords(plan).unwrap()
 }
 
 #[test]
@@ -54,8 +54,11 @@ fn a_config_makes_the_bundle_that_was_reviewed() {
     renews();
     glob!("../snapshots/bundles", "*/gen.yaml", |path| {
         let case = path.parent().unwrap();
-        let bundle = generate(&config(path), Some(&passwords(case)))
-            .unwrap_or_else(|report| panic!("{}: {report}", path.display()));
+        let refused = |report| -> Bundle { panic!("{}: {report}", path.display()) };
+        let bundle = Plan::new(&config(path)).map_or_else(refused, |plan| {
+            let passwords = passwords(case, &plan);
+            Bundle::new(plan, Some(&passwords)).unwrap_or_else(refused)
+        });
         let mut bytes = Vec::new();
         sink::stream(&bundle, &mut bytes).unwrap();
         let golden = case.join("bundle.snap.yaml");

@@ -29,7 +29,7 @@ section! {
 }
 
 section! {
-    /// `credentials.existing-secret`: a name, or `{name, replication-key, client-key}`.
+    /// `credentials.existing-secret`: a name, or `{name, replication-key, client-key, ca-seed-key}`.
     pub struct ExistingSecret or name {
         /// Name of the Secret.
         "name" => name: ObjectName {
@@ -51,6 +51,15 @@ section! {
             default: Literal("client-password"),
             example: "application",
             with: "name: lab-passwords",
+            objects: &["ConfigMap"],
+            change: Restart,
+        }
+        /// Its key with what the nodes derive their certificates from, under `failover: patroni`: 32 random characters do.
+        "ca-seed-key" => ca_seed_key: SecretKey {
+            default: Literal("ca-seed"),
+            example: "seed",
+            with: "name: lab-passwords",
+            with_lab: "failover: patroni, replica-count: 2, guest: {image: \"quay.io/containerdisks/debian:13\"}",
             objects: &["ConfigMap"],
             change: Restart,
         }

@@ -19,6 +19,8 @@ pub struct Key {
     pub example: &'static str,
     /// Keys beside it, `a: b, c: d`, without which the example is refused.
     pub with: &'static str,
+    /// Keys of the top level, likewise.
+    pub with_lab: &'static str,
     /// The least size that the plan lets pass, and why.
     pub least: Option<(&'static str, &'static str)>,
     /// The keys of the section that exclude it, by the names of their fields.
@@ -43,6 +45,7 @@ impl Key {
         default: Fallback::Words(""),
         example: "",
         with: "",
+        with_lab: "",
         least: None,
         instead_of: &[],
         also: &[],
@@ -100,6 +103,8 @@ pub enum Change {
     Apply,
     /// Nothing more; what the bundle has no longer stays in the cluster.
     Leftovers,
+    /// The same; the other nodes count with it from their next start on.
+    Members,
     /// Nothing more; a VM that was stopped by hand is asked about.
     Stopped,
     /// A restart of the VMs.
@@ -133,7 +138,7 @@ impl Change {
         match self {
             Self::Nothing => ("nothing", ""),
             Self::Apply => ("apply", ""),
-            Self::Leftovers => ("apply, delete what stays", "what-stays-behind"),
+            Self::Leftovers | Self::Members => ("apply, delete what stays", "what-stays-behind"),
             Self::Stopped => ("apply", "stopping-and-starting"),
             Self::Restart => ("restart", ""),
             Self::Instancetype => ("restart", "instancetypes-and-preferences"),

@@ -1,14 +1,30 @@
 //! `postgresql:` settings of the servers.
 
-use super::fields::{Entries, Field, Fields, Spanned, Value};
+use super::fields::{Entries, Field, Fields, Spanned, Value, short_form};
 use super::keys::{Key, Shape, section};
 use crate::diagnostic::Problems;
 use crate::node::Node;
-use crate::value::{Cidr, ParameterName, ParameterValue, PgSize};
+use crate::value::{
+    Cidr, ParameterName, ParameterValue, PgSize, StandbyMode, SynchronousCommit, SynchronousMethod,
+};
 
 section! {
     /// The keys of `postgresql`.
     pub struct Postgresql {
+        /// Whether standbys answer queries (`hot`), or refuse connections until they are promoted (`warm`).
+        "standby-mode" => standby_mode: StandbyMode {
+            default: Literal("hot"),
+            example: "warm",
+            objects: &["ConfigMap", "Service"],
+            change: Restart,
+        }
+        /// Which standbys a commit waits for.
+        "synchronous" => synchronous: Synchronous {
+            default: Words("none: a commit waits for no standby"),
+            example: "any",
+            objects: &["ConfigMap"],
+            change: Restart,
+        }
         /// The most WAL that the slot of a replica that is away holds back, at least `wal-keep-size`.
         "max-slot-wal-keep-size" => max_slot_wal_keep_size: PgSize {
             default: Words("2GB up to 30 replicas, 4GB up to 62, 8GB up to 126 and so on; at least `wal-keep-size`"),
@@ -30,6 +46,38 @@ section! {
             example: "[192.0.2.0/24]",
             objects: &["NetworkPolicy"],
             change: Apply,
+        }
+    }
+}
+
+section! {
+    /// `postgresql.synchronous`: a method, or `{method, count, commit}`.
+    pub struct Synchronous or method {
+        /// Any of the standbys, or the first of them that are there.
+        "method" => method: SynchronousMethod {
+            default: Literal("any"),
+            example: "first",
+            with: "count: 1",
+            objects: &["ConfigMap"],
+            change: Restart,
+        }
+        /// For how many of them. With fewer at hand commits wait (under Patroni they go on without).
+        #[whole(1..=100, "standbys", "a commit waits for one standby at least, and every one more makes it slower")]
+        "count" => count: u32 {
+            default: Literal("1"),
+            example: "2",
+            with: "method: any",
+            with_lab: "replica-count: 100",
+            objects: &["ConfigMap"],
+            change: Restart,
+        }
+        /// Until its WAL is on their disks, with their operating systems, or replayed.
+        "commit" => commit: SynchronousCommit {
+            default: Literal("on"),
+            example: "remote_apply",
+            with: "method: any",
+            objects: &["ConfigMap"],
+            change: Restart,
         }
     }
 }

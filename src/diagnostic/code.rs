@@ -209,6 +209,26 @@ codes! {
         MoreThreadsThanClients = "more-threads-than-clients",
     }
 
+    /// Failover
+    Failover {
+        /// The lab has no such node. Name one that it has.
+        NoSuchNode = "no-such-node",
+        /// A lab under Patroni has too few or too many replicas. Change `replica-count`.
+        ReplicasForPatroni = "replicas-for-patroni",
+        /// The distribution has no packages of Patroni and etcd that fit. Choose another image, or one that has them
+        /// installed.
+        NoPatroniPackages = "no-patroni-packages",
+        /// The image's Patroni is too old for what the config asks of it. Choose another image, or ask for less.
+        PatroniTooOld = "patroni-too-old",
+        /// A leader would lose its office while it still tries to renew it. Raise `failover.ttl`.
+        PatroniTiming = "patroni-timing",
+        /// A commit would wait for more standbys than there are. Ask for fewer, or for more replicas.
+        TooFewStandbys = "too-few-standbys",
+        /// The directory holds the lab with another `failover`. Its nodes and disks have other names, and nothing moves the
+        /// data: give the new lab another `name` and another directory.
+        FailoverChanged = "failover-changed",
+    }
+
     /// Passwords and the secrets file
     Passwords {
         /// A password is not text, or empty, or longer than 128 bytes, or has a line break or a control character.
@@ -262,6 +282,10 @@ codes! {
         SlotWalSmallForClones = "slot-wal-small-for-clones",
         /// More pgbench clients than units of scale wait for each other's row locks rather than for the disk.
         MoreClientsThanScale = "more-clients-than-scale",
+        /// Commits wait for standbys that are not there; without them the primary takes no writes until somebody says so.
+        CommitsWait = "commits-wait",
+        /// The Service of the replicas leads to the node that takes writes, too.
+        ReplicasServiceHasPrimary = "replicas-service-has-primary",
         /// The guest's distribution gives packages to subscribers only.
         SubscriptionNeeded = "subscription-needed",
         /// The preference is for Windows, and the guests are Linux.

@@ -1,7 +1,8 @@
 //! The files of the guests: what they are called in the ConfigMap, and where they belong.
 
-use crate::names::Role::{self, Primary, Replica};
+use crate::names::Role::{self, Node, Primary, Replica, Witness};
 use crate::plan::Family::{self, Debian, Rpm};
+use crate::plan::Plan;
 use std::fmt::Write as _;
 
 /// What installs the others: it is run from the disk.
@@ -19,7 +20,7 @@ pub struct File {
     pub content: &'static str,
     template: &'static str,
     path: &'static str,
-    role: Option<Role>,
+    roles: &'static [Role],
     family: Option<Family>,
 }
 
@@ -31,69 +32,90 @@ impl File {
 }
 
 macro_rules! files {
-    ($($template:literal => $path:literal for $role:expr, $family:expr;)+) => {
+    ($($template:literal => $path:literal for $roles:expr, $family:expr;)+) => {
         [$(File {
             content: include_str!(concat!("../../templates/", $template)),
             template: $template,
             path: $path,
-            role: $role,
+            roles: $roles,
             family: $family,
         }),+]
     };
 }
 
+/// The roles of a manual lab.
+const MANUAL: &[Role] = &[Primary, Replica];
+/// The roles of a lab under Patroni.
+const PATRONI: &[Role] = &[Node, Witness];
+
+/// The roles whose files a lab's ConfigMap has: all of its mode, whether or not there are VMs of each.
+pub fn roles(plan: &Plan) -> &'static [Role] {
+    if plan.failover.patroni().is_some() { PATRONI } else { MANUAL }
+}
+
 /// All files, in the order in which a reader meets them: what happens at boot, then what it calls.
 static FILES: &[File] = &files! {
-    "manual/virtwork-primary-setup.service" => "/etc/systemd/system/virtwork-setup.service" for Some(Primary), None;
-    "manual/virtwork-db-replication-setup.sh" => "/usr/local/sbin/virtwork-db-replication-setup.sh" for Some(Primary), None;
-    "manual/virtwork-replica-setup.service" => "/etc/systemd/system/virtwork-setup.service" for Some(Replica), None;
-    "manual/virtwork-db-replica-setup.sh" => "/usr/local/sbin/virtwork-db-replica-setup.sh" for Some(Replica), None;
-    "manual/setup.sh" => "/usr/local/lib/virtwork/setup.sh" for None, None;
-    "manual/database.sh" => "/usr/local/lib/virtwork/database.sh" for None, None;
-    "manual/clone.sh" => "/usr/local/lib/virtwork/clone.sh" for None, None;
-    "manual/standby.sh" => "/usr/local/lib/virtwork/standby.sh" for None, None;
-    "manual/peers.sh" => "/usr/local/lib/virtwork/peers.sh" for None, None;
-    "common/node.sh" => "/usr/local/lib/virtwork/node.sh" for None, None;
-    "common/wal.sh" => "/usr/local/lib/virtwork/wal.sh" for None, None;
-    "common/disks.sh" => "/usr/local/lib/virtwork/disks.sh" for None, None;
-    "common/lib.sh" => "/usr/local/lib/virtwork/lib.sh" for None, None;
-    "rpm/family.sh" => "/usr/local/lib/virtwork/family.sh" for None, Some(Rpm);
-    "debian/family.sh" => "/usr/local/lib/virtwork/family.sh" for None, Some(Debian);
-    "debian/createcluster.conf" => "/etc/postgresql-common/createcluster.d/virtwork.conf" for None, Some(Debian);
-    "common/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for None, None;
-    "rpm/postgresql.service.d-virtwork.conf" => "/etc/systemd/system/postgresql.service.d/virtwork.conf" for None, Some(Rpm);
-    "debian/postgresql.service" => "/usr/local/share/virtwork/postgresql.service" for None, Some(Debian);
-    "manual/virtwork-server-start.sh" => "/usr/local/sbin/virtwork-server-start.sh" for None, None;
-    "manual/virtwork-ready.socket" => "/etc/systemd/system/virtwork-ready.socket" for None, None;
-    "manual/virtwork-ready.service" => "/etc/systemd/system/virtwork-ready@.service" for None, None;
-    "manual/virtwork-ready.sh" => "/usr/local/sbin/virtwork-ready.sh" for None, None;
-    "common/virtwork-database.service" => "/etc/systemd/system/virtwork-database.service" for None, None;
-    "common/virtwork-database.sh" => "/usr/local/sbin/virtwork-database.sh" for None, None;
-    "manual/virtwork-watch.service" => "/etc/systemd/system/virtwork-watch.service" for None, None;
-    "manual/virtwork-watch.sh" => "/usr/local/sbin/virtwork-watch.sh" for None, None;
-    "manual/virtwork-promote" => "/usr/local/sbin/virtwork-promote" for None, None;
-    "manual/virtwork-rejoin" => "/usr/local/sbin/virtwork-rejoin" for None, None;
-    "manual/virtwork-status" => "/usr/local/sbin/virtwork-status" for None, None;
+    "manual/virtwork-primary-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Primary], None;
+    "manual/virtwork-db-replication-setup.sh" => "/usr/local/sbin/virtwork-db-replication-setup.sh" for &[Primary], None;
+    "manual/virtwork-replica-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Replica], None;
+    "manual/virtwork-db-replica-setup.sh" => "/usr/local/sbin/virtwork-db-replica-setup.sh" for &[Replica], None;
+    "manual/setup.sh" => "/usr/local/lib/virtwork/setup.sh" for MANUAL, None;
+    "manual/database.sh" => "/usr/local/lib/virtwork/database.sh" for MANUAL, None;
+    "manual/clone.sh" => "/usr/local/lib/virtwork/clone.sh" for MANUAL, None;
+    "manual/standby.sh" => "/usr/local/lib/virtwork/standby.sh" for MANUAL, None;
+    "manual/peers.sh" => "/usr/local/lib/virtwork/peers.sh" for MANUAL, None;
+    "common/node.sh" => "/usr/local/lib/virtwork/node.sh" for MANUAL, None;
+    "common/wal.sh" => "/usr/local/lib/virtwork/wal.sh" for MANUAL, None;
+    "common/disks.sh" => "/usr/local/lib/virtwork/disks.sh" for MANUAL, None;
+    "common/lib.sh" => "/usr/local/lib/virtwork/lib.sh" for MANUAL, None;
+    "rpm/family.sh" => "/usr/local/lib/virtwork/family.sh" for MANUAL, Some(Rpm);
+    "debian/family.sh" => "/usr/local/lib/virtwork/family.sh" for MANUAL, Some(Debian);
+    "debian/createcluster.conf" => "/etc/postgresql-common/createcluster.d/virtwork.conf" for MANUAL, Some(Debian);
+    "common/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for MANUAL, None;
+    "rpm/postgresql.service.d-virtwork.conf" => "/etc/systemd/system/postgresql.service.d/virtwork.conf" for MANUAL, Some(Rpm);
+    "debian/postgresql.service" => "/usr/local/share/virtwork/postgresql.service" for MANUAL, Some(Debian);
+    "manual/virtwork-server-start.sh" => "/usr/local/sbin/virtwork-server-start.sh" for MANUAL, None;
+    "manual/virtwork-ready.socket" => "/etc/systemd/system/virtwork-ready.socket" for MANUAL, None;
+    "manual/virtwork-ready.service" => "/etc/systemd/system/virtwork-ready@.service" for MANUAL, None;
+    "manual/virtwork-ready.sh" => "/usr/local/sbin/virtwork-ready.sh" for MANUAL, None;
+    "common/virtwork-database.service" => "/etc/systemd/system/virtwork-database.service" for MANUAL, None;
+    "common/virtwork-database.sh" => "/usr/local/sbin/virtwork-database.sh" for MANUAL, None;
+    "manual/virtwork-watch.service" => "/etc/systemd/system/virtwork-watch.service" for MANUAL, None;
+    "manual/virtwork-watch.sh" => "/usr/local/sbin/virtwork-watch.sh" for MANUAL, None;
+    "manual/virtwork-promote" => "/usr/local/sbin/virtwork-promote" for MANUAL, None;
+    "manual/virtwork-rejoin" => "/usr/local/sbin/virtwork-rejoin" for MANUAL, None;
+    "manual/virtwork-status" => "/usr/local/sbin/virtwork-status" for MANUAL, None;
 };
 
-/// The files of a family, for all roles.
-pub fn of(family: Family) -> impl Iterator<Item = &'static File> {
-    FILES.iter().filter(move |file| file.family.is_none_or(|wanted| wanted == family))
+/// The files of a family, for some roles.
+pub fn of(family: Family, roles: &'static [Role]) -> impl Iterator<Item = &'static File> {
+    FILES.iter().filter(move |file| {
+        file.family.is_none_or(|wanted| wanted == family)
+            && roles.iter().any(|role| file.roles.contains(role))
+    })
 }
 
 /// What the installer goes by, a line for each file: its role, mode, key and place. What lies in `sbin` is run, the rest
 /// is read.
-pub fn list(family: Family) -> String {
+pub fn list(family: Family, roles: &'static [Role]) -> String {
     let mut list = String::from("# role mode key path\n");
     for key in [LAB_ENV, POSTGRESQL_CONF] {
         let _ = writeln!(list, "all 0644 {key} /etc/virtwork/{key}");
     }
-    for file in of(family) {
-        let role = file.role.map_or("all", Role::as_str);
+    for file in of(family, roles) {
         let mode = if file.path.starts_with("/usr/local/sbin/") { "0755" } else { "0644" };
-        let _ = writeln!(list, "{role} {mode} {} {}", file.key(), file.path);
+        let (all, each): (&[&str], Vec<_>) = (&["all"], names(file.roles, roles));
+        let lines = if each.len() == roles.len() { all } else { &each };
+        for role in lines {
+            let _ = writeln!(list, "{role} {mode} {} {}", file.key(), file.path);
+        }
     }
     list
+}
+
+/// The names of those of `roles` that a file is for.
+fn names(of_file: &[Role], roles: &[Role]) -> Vec<&'static str> {
+    roles.iter().filter(|role| of_file.contains(role)).map(|role| role.as_str()).collect()
 }
 
 #[cfg(test)]
@@ -111,9 +133,9 @@ mod tests {
 
     #[test]
     fn each_file_has_a_key_of_its_own_that_a_config_map_takes() {
-        for family in [Rpm, Debian] {
+        for (family, roles) in [(Rpm, MANUAL), (Debian, MANUAL), (Rpm, PATRONI), (Debian, PATRONI)] {
             let mut keys = BTreeSet::new();
-            for key in of(family).map(File::key).chain([INSTALLER.0, LIST, LAB_ENV, POSTGRESQL_CONF]) {
+            for key in of(family, roles).map(File::key).chain([INSTALLER.0, LIST, LAB_ENV, POSTGRESQL_CONF]) {
                 assert!(keys.insert(key), "{key} twice");
                 assert!(
                     key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
@@ -126,9 +148,11 @@ mod tests {
     #[test]
     fn no_role_has_two_files_in_one_place() {
         for family in [Rpm, Debian] {
-            for role in [Primary, Replica] {
+            for role in [Primary, Replica, Node, Witness] {
                 let mut paths = BTreeSet::new();
-                for file in of(family).filter(|file| file.role.is_none_or(|wanted| wanted == role)) {
+                for file in FILES.iter().filter(|file| {
+                    file.roles.contains(&role) && file.family.is_none_or(|wanted| wanted == family)
+                }) {
                     assert!(paths.insert(file.path), "{}", file.path);
                 }
             }

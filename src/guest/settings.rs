@@ -2,13 +2,16 @@
 
 use super::template::{Renderer, Template, conf, template};
 use crate::names::{POSTGRESQL_PORT, Role};
-use crate::plan::Plan;
+use crate::plan::{PatroniPlan, Plan, SynchronousPlan};
+use crate::value::{StandbyMode, SynchronousMethod};
 use minijinja::context;
 use minijinja::value::Value;
 use std::fmt::Write as _;
 
 /// `/etc/virtwork/lab.env`: every value that a script uses, as shell assignments. It holds no secret.
 pub const LAB_ENV: Template = template!("lab.env");
+/// What labs under Patroni have in it besides.
+pub const PATRONI_ENV: Template = template!("patroni.env");
 /// The managed settings of `/etc/virtwork/postgresql.conf`.
 pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 
@@ -16,14 +19,15 @@ pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 pub fn lab_env(plan: &Plan) -> Value {
     let pgbench = &plan.pgbench;
     let (replication_key, client_key) = plan.credentials.keys();
-    let wal_disks = [Role::Primary, Role::Replica].into_iter();
-    let wal_disks = wal_disks.filter(|role| plan.vm(*role).wal_disk.is_some()).map(Role::as_str);
+    let wal_disks = plan.machines.iter().filter(|machines| machines.vm.wal_disk.is_some());
+    let wal_disks = wal_disks.map(|machines| machines.role.as_str());
+    let synchronous = plan.postgresql.synchronous.as_ref();
     context! {
-        lab => plan.names.lab().to_owned(),
+        lab => plan.names.lab(),
         nodes_host => plan.names.nodes_service(),
         replica_count => plan.replica_count.to_string(),
-        standby_mode => "hot",
-        synchronous_count => "0",
+        standby_mode => plan.postgresql.standby_mode.as_str(),
+        synchronous_count => synchronous.map_or(0, |synchronous| synchronous.count).to_string(),
         packages => plan.guest.packages.join(" "),
         http_proxy_url => plan.guest.http_proxy.as_deref().unwrap_or_default(),
         replication_key => replication_key,
@@ -40,10 +44,42 @@ pub fn lab_env(plan: &Plan) -> Value {
     }
 }
 
+/// What fills the holes of [`PATRONI_ENV`].
+pub fn patroni_env(plan: &Plan, patroni: &PatroniPlan) -> Value {
+    let etcd = patroni.etcd.iter().map(|node| node.vm(&plan.names));
+    let synchronous = plan.postgresql.synchronous.as_ref();
+    context! {
+        ttl => patroni.ttl.to_string(),
+        loop_wait => patroni.loop_wait.to_string(),
+        retry_timeout => patroni.retry_timeout.to_string(),
+        watchdog => patroni.watchdog.as_str(),
+        synchronous_method => synchronous.map_or("", |synchronous| synchronous.method.as_str()),
+        etcd_nodes => etcd.collect::<Vec<_>>().join(" "),
+        witness_packages => plan.guest.witness_packages.join(" "),
+        ca_seed_key => plan.credentials.ca_seed_key(),
+    }
+}
+
+/// `/etc/virtwork/lab.env`.
+pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
+    let mut env = renderer.render(&LAB_ENV, lab_env(plan))?;
+    if let Some(patroni) = plan.failover.patroni() {
+        env.push_str(&renderer.render(&PATRONI_ENV, patroni_env(plan, patroni))?);
+    }
+    Ok(env)
+}
+
 /// What fills the holes of [`POSTGRESQL_CONF`].
 pub fn managed_settings(plan: &Plan) -> Value {
     let postgresql = &plan.postgresql;
+    let synchronous = postgresql.synchronous.as_ref();
     context! {
+        hot_standby => if postgresql.standby_mode == StandbyMode::Hot { "on" } else { "off" },
+        synchronous_commit => synchronous.map_or("", |synchronous| synchronous.commit.as_str()),
+        synchronous_standby_names => synchronous
+            .filter(|_| plan.failover.patroni().is_none())
+            .map(|synchronous| standby_names(plan, synchronous))
+            .unwrap_or_default(),
         port => POSTGRESQL_PORT.to_string(),
         max_connections => postgresql.max_connections.to_string(),
         max_wal_senders => postgresql.max_wal_senders.to_string(),
@@ -51,6 +87,16 @@ pub fn managed_settings(plan: &Plan) -> Value {
         wal_keep_size => postgresql.wal_keep_size.to_string(),
         max_slot_wal_keep_size => postgresql.max_slot_wal_keep_size.to_string(),
     }
+}
+
+/// `synchronous_standby_names`: every node, because each may be a standby of another one.
+fn standby_names(plan: &Plan, synchronous: &SynchronousPlan) -> String {
+    let method = match synchronous.method {
+        SynchronousMethod::Any => "ANY",
+        SynchronousMethod::First => "FIRST",
+    };
+    let names: Vec<_> = plan.databases().map(|name| format!("\"{name}\"")).collect();
+    format!("{method} {} ({})", synchronous.count, names.join(", "))
 }
 
 /// `/etc/virtwork/postgresql.conf`: the managed settings, then the user's own.

@@ -2,27 +2,26 @@
 
 use super::metadata;
 use crate::document::Document;
-use crate::names::{self, DATA_DISK, Role, WAL_DISK};
+use crate::names::{self, DATA_DISK, Node, WAL_DISK};
 use crate::plan::{Plan, VmPlan};
 use crate::value::Quantity;
 use crate::yaml::Yaml;
 
 /// The data disk of a VM, and its WAL disk where it has one.
-pub fn disks(plan: &Plan, role: Role, index: u32) -> impl Iterator<Item = Document<'_>> {
-    let vm = plan.vm(role);
+pub fn disks<'p>(plan: &'p Plan, vm: &'p VmPlan, node: Node) -> impl Iterator<Item = Document<'p>> {
     let data = (DATA_DISK, &vm.data_disk);
     let wal = vm.wal_disk.as_ref().map(|size| (WAL_DISK, size));
     std::iter::once(data).chain(wal).map(move |(disk, size)| {
-        let name = names::disk(&plan.names.vm(role, index), disk);
-        blank(plan, vm, role, name, size)
+        let name = names::disk(&node.vm(&plan.names), disk);
+        blank(plan, vm, node, name, size)
     })
 }
 
-fn blank<'p>(plan: &'p Plan, vm: &'p VmPlan, role: Role, name: String, size: &Quantity) -> Document<'p> {
+fn blank<'p>(plan: &'p Plan, vm: &'p VmPlan, node: Node, name: String, size: &Quantity) -> Document<'p> {
     let tree = map! {
         "apiVersion" => "cdi.kubevirt.io/v1beta1",
         "kind" => "DataVolume",
-        "metadata" => metadata(plan, &name, Some(role), &plan.annotations.disk),
+        "metadata" => metadata(plan, &name, Some(node), &plan.annotations.disk),
         "spec" => map! {
             "source" => map! { "blank" => map! {} },
             "storage" => storage(vm, size),

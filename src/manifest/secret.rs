@@ -3,13 +3,13 @@
 use super::metadata;
 use crate::document::Document;
 use crate::guest::Guest;
-use crate::names::{CLIENT_KEY, REPLICATION_KEY, Role};
+use crate::names::{CA_SEED_KEY, CLIENT_KEY, REPLICATION_KEY, Role};
 use crate::plan::Plan;
 use crate::secrets::Passwords;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// The two passwords, attached to every VM as a disk.
+/// The passwords, attached to every VM as a disk.
 pub fn credentials<'p>(plan: &'p Plan, passwords: &Passwords) -> Document<'p> {
     let name = plan.names.credentials();
     let tree = map! {
@@ -19,6 +19,7 @@ pub fn credentials<'p>(plan: &'p Plan, passwords: &Passwords) -> Document<'p> {
         "data" => map! {
             REPLICATION_KEY => STANDARD.encode(passwords.replication()),
             CLIENT_KEY => STANDARD.encode(passwords.client()),
+            CA_SEED_KEY => passwords.ca_seed().filter(|_| plan.needs_ca_seed()).map(|seed| STANDARD.encode(seed)),
         },
     };
     Document::new("Secret", name, tree).with_passwords()

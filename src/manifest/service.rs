@@ -1,38 +1,76 @@
-//! Services: the primary, the replicas, and a host name for each VM.
+//! Services: where writes go, where reads go, and a host name for each VM.
 
 use super::{metadata, selector};
 use crate::document::Document;
-use crate::names::{POSTGRESQL_PORT, Role};
-use crate::plan::Plan;
+use crate::names::{LABEL_NODE, LABEL_ROLE, LEADER_PORT, Node, POSTGRESQL_PORT, Role, STANDBYS_PORT};
+use crate::plan::{FailoverPlan, Plan};
+use crate::value::StandbyMode;
 use crate::yaml::Yaml;
 
 /// The Services of a lab.
 pub fn all(plan: &Plan) -> impl Iterator<Item = Document<'_>> {
-    let replicas = (plan.replica_count > 0).then(|| database(plan, Role::Replica));
-    std::iter::once(database(plan, Role::Primary)).chain(replicas).chain(std::iter::once(nodes(plan)))
+    std::iter::once(primary(plan)).chain(replicas(plan)).chain(std::iter::once(nodes(plan)))
 }
 
-/// Port 5432 of the ready VMs of a role. It selects by the role a VM was created with and cannot follow a failover
-/// inside the guests.
-fn database(plan: &Plan, role: Role) -> Document<'_> {
-    let name = match role {
-        Role::Primary => plan.names.primary_service(),
-        Role::Replica => plan.names.replicas_service(),
-    };
+/// To the node that takes writes: the one that the config names, or under Patroni any ready one, whose HAProxy leads on.
+fn primary(plan: &Plan) -> Document<'_> {
+    let name = plan.names.primary_service();
+    match &plan.failover {
+        FailoverPlan::Manual { primary } => {
+            database(plan, name, Some((LABEL_NODE, primary.label())), POSTGRESQL_PORT)
+        }
+        FailoverPlan::Patroni(_) => database(plan, name, node_role(), LEADER_PORT),
+    }
+}
+
+/// To the standbys, where there are some that answer. A selector cannot leave one VM out, so where more than one replica
+/// is left beside a promoted one, it is every node.
+fn replicas(plan: &Plan) -> Option<Document<'_>> {
+    if plan.replica_count == 0 || plan.postgresql.standby_mode == StandbyMode::Warm {
+        return None;
+    }
+    let name = plan.names.replicas_service();
+    let role = |role: Role| Some((LABEL_ROLE, role.as_str().to_owned()));
+    Some(match &plan.failover {
+        FailoverPlan::Manual { primary: Node { role: Role::Primary, .. } } => {
+            database(plan, name, role(Role::Replica), POSTGRESQL_PORT)
+        }
+        FailoverPlan::Manual { .. } if plan.replica_count == 1 => {
+            database(plan, name, role(Role::Primary), POSTGRESQL_PORT)
+        }
+        FailoverPlan::Manual { .. } => database(plan, name, None, POSTGRESQL_PORT),
+        FailoverPlan::Patroni(_) => database(plan, name, node_role(), STANDBYS_PORT),
+    })
+}
+
+/// Every VM but the witness.
+fn node_role() -> Option<(&'static str, String)> {
+    Some((LABEL_ROLE, Role::Node.as_str().to_owned()))
+}
+
+/// Port 5432 of ready VMs, those with a label or all; `target` is their port.
+fn database<'p>(
+    plan: &'p Plan,
+    name: String,
+    label: Option<(&'static str, String)>,
+    target: u32,
+) -> Document<'p> {
+    let label = label.map(|(key, value)| (key.into(), value.into()));
+    let target = (target != POSTGRESQL_PORT).then_some(target);
     let tree = map! {
         "apiVersion" => "v1",
         "kind" => "Service",
         "metadata" => metadata(plan, &name, None, &plan.annotations.service),
         "spec" => map! {
             "ipFamilyPolicy" => plan.ip_family_policy,
-            "selector" => selector(plan, Some(role)),
-            "ports" => ports(),
+            "selector" => selector(plan).with(label.into_iter()),
+            "ports" => ports(target),
         },
     };
     Document::new("Service", name, tree)
 }
 
-/// The VMs' subdomain: a host name for each, ready or not, because a replica must find a primary that still starts.
+/// The VMs' subdomain: a host name for each, ready or not, because nodes that still start have to find each other.
 fn nodes(plan: &Plan) -> Document<'_> {
     let name = plan.names.nodes_service();
     let tree = map! {
@@ -43,13 +81,13 @@ fn nodes(plan: &Plan) -> Document<'_> {
             "clusterIP" => "None",
             "publishNotReadyAddresses" => true,
             "ipFamilyPolicy" => plan.ip_family_policy,
-            "selector" => selector(plan, None),
-            "ports" => ports(),
+            "selector" => selector(plan),
+            "ports" => ports(None),
         },
     };
     Document::new("Service", name, tree)
 }
 
-fn ports() -> Yaml<'static> {
-    list![map! { "name" => "postgresql", "port" => POSTGRESQL_PORT }]
+fn ports(target: Option<u32>) -> Yaml<'static> {
+    list![map! { "name" => "postgresql", "port" => POSTGRESQL_PORT, "targetPort" => target }]
 }

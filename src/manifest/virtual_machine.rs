@@ -3,9 +3,11 @@
 use super::{data_volume, labels, metadata, selector, strings};
 use crate::document::Document;
 use crate::guest;
-use crate::names::{DATA_DISK, READINESS_PATH, READINESS_PORT, Role, WAL_DISK, disk as disk_name};
+use crate::names::{
+    DATA_DISK, ETCD_CLIENT_PORT, Node, READINESS_PATH, READINESS_PORT, Role, WAL_DISK, disk as disk_name,
+};
 use crate::plan::{Compute, CredentialsPlan, Plan, RootPlan, TolerationPlan, VmPlan};
-use crate::value::AntiAffinity;
+use crate::value::{AntiAffinity, Watchdog};
 use crate::yaml::Yaml;
 use uuid::Uuid;
 
@@ -15,10 +17,9 @@ const FIRMWARE_NAMESPACE: Uuid = Uuid::from_u128(0x7c1e_5a3d_2f84_4b0e_9a56_d1c8
 /// A fast shutdown with an unresponsive standby took a minute; a checkpoint on slow storage takes longer.
 const TERMINATION_GRACE_PERIOD_SECONDS: u32 = 300;
 
-/// The VM of the given role and number.
-pub fn vm(plan: &Plan, role: Role, index: u32) -> Document<'_> {
-    let name = plan.names.vm(role, index);
-    let vm = plan.vm(role);
+/// The VM of a node.
+pub fn vm<'p>(plan: &'p Plan, vm: &'p VmPlan, node: Node) -> Document<'p> {
+    let name = node.vm(&plan.names);
     let instancetype = match &vm.compute {
         Compute::Instancetype(kind, name) => Some(map! { "kind" => *kind, "name" => name.as_str() }),
         Compute::Explicit { .. } => None,
@@ -28,16 +29,16 @@ pub fn vm(plan: &Plan, role: Role, index: u32) -> Document<'_> {
     let tree = map! {
         "apiVersion" => "kubevirt.io/v1",
         "kind" => "VirtualMachine",
-        "metadata" => metadata(plan, &name, Some(role), &plan.annotations.object),
+        "metadata" => metadata(plan, &name, Some(node), &plan.annotations.object),
         "spec" => map! {
             "runStrategy" => vm.run_strategy,
             "instancetype" => instancetype,
             "preference" => preference,
-            "dataVolumeTemplates" => root_data_volume(plan, vm, role, &name).map(|template| list![template]),
+            "dataVolumeTemplates" => root_data_volume(plan, vm, node, &name).map(|template| list![template]),
             "template" => map! {
                 // only these labels reach the pod, which Services and the NetworkPolicy select
                 "metadata" => map! {
-                    "labels" => labels(plan, Some(role)),
+                    "labels" => labels(plan, Some(node)),
                     "annotations" => strings(&plan.annotations.template),
                 },
                 "spec" => map! {
@@ -49,18 +50,12 @@ pub fn vm(plan: &Plan, role: Role, index: u32) -> Document<'_> {
                     "affinity" => affinity(plan, vm.anti_affinity),
                     "tolerations" => (!vm.tolerations.is_empty())
                         .then(|| Yaml::items(vm.tolerations.iter().map(toleration))),
-                    "domain" => domain(plan, vm, &name),
+                    "domain" => domain(plan, vm, node, &name),
                     // The guest says whether it is usable: an open port 5432 says nothing of a standby without a
                     // primary. No livenessProbe: it is a power cut.
-                    "readinessProbe" => map! {
-                        "httpGet" => map! { "path" => READINESS_PATH, "port" => READINESS_PORT },
-                        // with the default of ten seconds the replicas find their primary that much later
-                        "periodSeconds" => 5,
-                        // the default of one second is too short for a guest under load
-                        "timeoutSeconds" => 5,
-                    },
+                    "readinessProbe" => readiness_probe(plan, node.role),
                     "networks" => list![map! { "name" => "default", "pod" => map! {} }],
-                    "volumes" => volumes(plan, vm, role, &name),
+                    "volumes" => volumes(plan, vm, node.role, &name),
                 },
             },
         },
@@ -68,7 +63,36 @@ pub fn vm(plan: &Plan, role: Role, index: u32) -> Document<'_> {
     Document::new("VirtualMachine", name, tree)
 }
 
-fn domain<'p>(plan: &Plan, vm: &'p VmPlan, name: &str) -> Yaml<'p> {
+fn readiness_probe(plan: &Plan, role: Role) -> Yaml<'static> {
+    let is_https = plan.failover.patroni().is_some();
+    let http_get = map! {
+        "path" => READINESS_PATH,
+        "port" => READINESS_PORT,
+        // nobody checks the certificate
+        "scheme" => is_https.then_some("HTTPS"),
+    };
+    let (http_get, tcp_socket) = match role {
+        Role::Witness => (None, Some(map! { "port" => ETCD_CLIENT_PORT })),
+        Role::Primary | Role::Replica | Role::Node => (Some(http_get), None),
+    };
+    map! {
+        "httpGet" => http_get,
+        "tcpSocket" => tcp_socket,
+        // with the default of ten seconds the replicas find their primary that much later
+        "periodSeconds" => 5,
+        // the default of one second is too short for a guest under load
+        "timeoutSeconds" => 5,
+    }
+}
+
+/// What resets a node on which Patroni hangs, so that it cannot go on taking writes beside the next leader.
+fn watchdog(plan: &Plan, role: Role) -> Option<Yaml<'static>> {
+    let has_one = role == Role::Node
+        && plan.failover.patroni().is_some_and(|patroni| patroni.watchdog != Watchdog::Off);
+    has_one.then(|| map! { "name" => "watchdog", "i6300esb" => map! { "action" => "reset" } })
+}
+
+fn domain<'p>(plan: &Plan, vm: &'p VmPlan, node: Node, name: &str) -> Yaml<'p> {
     let (cpu, memory) = match &vm.compute {
         // CPUs are hot-plugged as sockets
         Compute::Explicit { cpu_cores, memory } => (
@@ -112,6 +136,7 @@ fn domain<'p>(plan: &Plan, vm: &'p VmPlan, name: &str) -> Yaml<'p> {
             "interfaces" => list![map! { "name" => "default", "masquerade" => map! {} }],
             "networkInterfaceMultiqueue" => vm.network_multiqueue,
             "rng" => map! {},
+            "watchdog" => watchdog(plan, node.role),
         },
     }
 }
@@ -165,7 +190,7 @@ fn volumes<'p>(plan: &'p Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml<'p> 
 }
 
 /// A persistent root disk is the VM's own and goes with it.
-fn root_data_volume<'p>(plan: &'p Plan, vm: &'p VmPlan, role: Role, name: &str) -> Option<Yaml<'p>> {
+fn root_data_volume<'p>(plan: &'p Plan, vm: &'p VmPlan, node: Node, name: &str) -> Option<Yaml<'p>> {
     let (source, source_ref, size) = match &plan.guest.root {
         RootPlan::ContainerDisk { .. } => return None,
         RootPlan::Registry { image, size } => {
@@ -181,7 +206,7 @@ fn root_data_volume<'p>(plan: &'p Plan, vm: &'p VmPlan, role: Role, name: &str) 
     Some(map! {
         "metadata" => map! {
             "name" => disk_name(name, "root"),
-            "labels" => labels(plan, Some(role)),
+            "labels" => labels(plan, Some(node)),
             "annotations" => strings(&plan.annotations.root_disk),
         },
         "spec" => map! {
@@ -196,7 +221,7 @@ fn affinity(plan: &Plan, anti_affinity: AntiAffinity) -> Option<Yaml<'_>> {
     // a pair on one node measures no network
     let term = || {
         map! {
-            "labelSelector" => map! { "matchLabels" => selector(plan, None) },
+            "labelSelector" => map! { "matchLabels" => selector(plan) },
             "topologyKey" => "kubernetes.io/hostname",
         }
     };

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::config::fields::Field;
 use crate::diagnostic::{Code, Diagnostic, Problems};
-use crate::names::{CLIENT_KEY, Names, REPLICATION_KEY, Role};
+use crate::names::{CA_SEED_KEY, CLIENT_KEY, Names, REPLICATION_KEY, Role};
 use crate::value::SecretKey;
 
 /// Where the passwords come from.
@@ -19,6 +19,8 @@ pub enum CredentialsPlan {
         replication_key: String,
         /// Key of the client password.
         client_key: String,
+        /// Key of what certificates are derived from.
+        ca_seed_key: String,
     },
 }
 
@@ -30,9 +32,23 @@ impl CredentialsPlan {
             Self::ExistingSecret { replication_key, client_key, .. } => (replication_key, client_key),
         }
     }
+
+    /// The key of what certificates are derived from.
+    pub fn ca_seed_key(&self) -> &str {
+        match self {
+            Self::File(_) => CA_SEED_KEY,
+            Self::ExistingSecret { ca_seed_key, .. } => ca_seed_key,
+        }
+    }
 }
 
-pub(super) fn plan(config: &Config, names: &Names, problems: &mut Problems) -> CredentialsPlan {
+pub(super) fn plan(
+    config: &Config,
+    names: &Names,
+    roles: &[(Role, u32)],
+    is_patroni: bool,
+    problems: &mut Problems,
+) -> CredentialsPlan {
     let section = config.credentials.or_default();
     if section.file.is_present() && section.existing_secret.is_present() {
         problems.contradiction(
@@ -62,7 +78,15 @@ pub(super) fn plan(config: &Config, names: &Names, problems: &mut Problems) -> C
         );
     }
     let name = secret.name.get().map(ToString::to_string).unwrap_or_default();
-    if [names.cloudinit(Role::Primary), names.cloudinit(Role::Replica)].contains(&name) {
+    if secret.ca_seed_key.is_present() && !is_patroni {
+        problems.contradiction(
+            Code::KeyWithoutEffect,
+            &[(&secret.ca_seed_key, "read by no node"), (&config.failover, "because of this")],
+            "only nodes under Patroni derive certificates",
+            "remove `ca-seed-key`, or set `failover` to `patroni`",
+        );
+    }
+    if roles.iter().any(|(role, _)| names.cloudinit(*role) == name) {
         problems.contradiction(
             Code::NameTaken,
             &[(&secret.name, "this name is taken"), (&config.name, "by an object of this lab")],
@@ -76,5 +100,6 @@ pub(super) fn plan(config: &Config, names: &Names, problems: &mut Problems) -> C
         name,
         replication_key: key(&secret.replication_key, REPLICATION_KEY),
         client_key: key(&secret.client_key, CLIENT_KEY),
+        ca_seed_key: key(&secret.ca_seed_key, CA_SEED_KEY),
     }
 }

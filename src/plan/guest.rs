@@ -16,6 +16,8 @@ pub struct GuestPlan {
     pub root: RootPlan,
     /// Packages that the guest installs where they are missing; none: the package manager is never called.
     pub packages: Vec<String>,
+    /// The same for a witness.
+    pub witness_packages: Vec<String>,
     /// Proxy for the package manager.
     pub http_proxy: Option<String>,
     /// A user beside the image's default one.
@@ -83,7 +85,18 @@ impl Family {
     }
 }
 
-pub(super) fn plan(config: &Config, problems: &mut Problems, notes: &mut Vec<Note>) -> GuestPlan {
+/// What nodes under Patroni need beside that, where packages are known.
+const PATRONI_PACKAGES: [&str; 5] = ["patroni", "etcd-server", "etcd-client", "haproxy", "openssl"];
+
+/// What a witness needs: etcd, and what makes its certificates.
+const WITNESS_PACKAGES: [&str; 4] = ["etcd-server", "etcd-client", "openssl", "qemu-guest-agent"];
+
+pub(super) fn plan(
+    config: &Config,
+    is_patroni: bool,
+    problems: &mut Problems,
+    notes: &mut Vec<Note>,
+) -> GuestPlan {
     let guest = config.guest.or_default();
     let os = os(&guest, problems);
     if let Some(image) = guest.image.spanned() {
@@ -122,22 +135,27 @@ pub(super) fn plan(config: &Config, problems: &mut Problems, notes: &mut Vec<Not
         ));
     }
     let extra = guest.extra_packages.or_default().into_iter().map(|package| package.value.to_string());
-    let packages = if preinstalled {
-        Vec::new()
-    } else {
-        let mut packages: Vec<String> = family.packages().iter().map(ToString::to_string).collect();
-        for package in extra {
-            if !packages.contains(&package) {
-                packages.push(package);
+    let extra: Vec<_> = extra.collect();
+    let packages = |needed: &[&str]| -> Vec<String> {
+        if preinstalled {
+            return Vec::new();
+        }
+        let mut packages: Vec<String> = needed.iter().map(ToString::to_string).collect();
+        for package in &extra {
+            if !packages.contains(package) {
+                packages.push(package.clone());
             }
         }
         packages
     };
+    let (of_patroni, of_witness): (&[&str], &[&str]) =
+        if is_patroni { (&PATRONI_PACKAGES, &WITNESS_PACKAGES) } else { (&[], &[]) };
     let (user, authorized_keys) = ssh(&guest, problems);
     GuestPlan {
         family,
         root: root(&guest, problems),
-        packages,
+        packages: packages(&[family.packages(), of_patroni].concat()),
+        witness_packages: packages(of_witness),
         http_proxy: guest.http_proxy.get().map(ToString::to_string),
         user,
         authorized_keys,

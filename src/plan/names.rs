@@ -7,18 +7,11 @@ use crate::value::LabName;
 
 const DEFAULT_NAME: &str = "virtwork-database-replication";
 
-pub(super) fn plan(config: &Config, replica_count: u32, problems: &mut Problems) -> Names {
+pub(super) fn plan(config: &Config, roles: &[(Role, u32)], problems: &mut Problems) -> Names {
     let lab = config.name.get().map_or(DEFAULT_NAME, LabName::as_str);
     let names = Names::new(lab);
-    let last = replica_count.saturating_sub(1);
-    let longest = [
-        disk(&names.vm(Role::Primary, 0), DATA_DISK),
-        disk(&names.vm(Role::Replica, last), DATA_DISK),
-        names.replicas_service(),
-    ]
-    .into_iter()
-    .max_by_key(String::len)
-    .unwrap_or_default();
+    let disks = roles.iter().map(|(role, count)| disk(&names.vm(*role, count - 1), DATA_DISK));
+    let longest = disks.chain([names.replicas_service()]).max_by_key(String::len).unwrap_or_default();
     if longest.len() > MAX_NAME {
         let room = MAX_NAME - (longest.len() - lab.len());
         problems.contradiction(

@@ -42,7 +42,15 @@ pub(super) struct Needs<'c> {
     pub(super) memory: u128,
     /// The same with PostgreSQL's own buffers and locks: the user's must not order a larger VM by themselves.
     memory_by_default: u128,
+    /// The least memory and CPUs by default, in GiB.
+    usual_gib: u64,
+    pub(super) usual_cpus: u32,
+    /// A witness has no database.
+    pub(super) is_witness: bool,
 }
+
+/// etcd compacts what it keeps to some MiB; its write-ahead log and a snapshot come beside it.
+const ETCD_DISK: u128 = 1 << 30;
 
 impl<'c> Needs<'c> {
     pub(super) fn new(config: &'c Config, pgbench: &PgbenchPlan, postgresql: &PostgresqlPlan) -> Self {
@@ -69,11 +77,32 @@ impl<'c> Needs<'c> {
             wal_only: sizing::wal_only(wal),
             memory: shared.guest(postgresql.shared_buffers),
             memory_by_default: sizing::SharedMemory::of(shared.processes).guest(SHARED_BUFFERS),
+            usual_gib: 2,
+            usual_cpus: 2,
+            is_witness: false,
+        }
+    }
+
+    /// What a witness needs, which runs etcd and nothing else.
+    pub(super) fn of_witness(&self) -> Self {
+        Self {
+            postgresql: Postgresql::default(),
+            pgbench: Pgbench::default(),
+            settings: Field::Absent,
+            data_and_wal: ETCD_DISK,
+            memory: sizing::LEAST_MEMORY,
+            memory_by_default: sizing::LEAST_MEMORY,
+            usual_gib: 1,
+            usual_cpus: 1,
+            is_witness: true,
+            ..*self
         }
     }
 
     /// The memory by default: 2 GiB, or what many replicas or clients need.
     pub(super) fn default_memory(&self) -> Quantity {
-        Quantity::gib(u64::try_from(self.memory_by_default.div_ceil(1 << 30)).unwrap_or(u64::MAX).max(2))
+        Quantity::gib(
+            u64::try_from(self.memory_by_default.div_ceil(1 << 30)).unwrap_or(u64::MAX).max(self.usual_gib),
+        )
     }
 }

@@ -2,13 +2,16 @@
 
 mod checks;
 mod parameters;
+mod synchronous;
+
+pub use synchronous::SynchronousPlan;
 
 use super::sizing::SharedMemory;
 use crate::config::Config;
 use crate::config::fields::Involved;
 use crate::config::postgresql::Postgresql;
 use crate::diagnostic::{Code, Note, Problems};
-use crate::value::PgSize;
+use crate::value::{PgSize, StandbyMode};
 use parameters::Settings;
 
 /// Settings of the servers.
@@ -22,6 +25,10 @@ pub struct PostgresqlPlan {
     pub max_wal_senders: u32,
     /// Connections.
     pub max_connections: u32,
+    /// Whether standbys answer queries.
+    pub standby_mode: StandbyMode,
+    /// What a commit waits for on standbys; none: for nothing.
+    pub synchronous: Option<SynchronousPlan>,
     /// The user's other settings, in the order of the config.
     pub parameters: Vec<(String, String)>,
     /// WAL between two checkpoints.
@@ -48,6 +55,7 @@ pub(super) fn plan(
     config: &Config,
     replicas: u32,
     clients: u32,
+    is_patroni: bool,
     problems: &mut Problems,
     notes: &mut Vec<Note>,
 ) -> PostgresqlPlan {
@@ -63,6 +71,7 @@ pub(super) fn plan(
     let parameters = section.parameters.or_default().0;
     let settings = Settings::read(&parameters, config, problems);
     checks::check(&settings, problems, notes);
+    let synchronous = synchronous::plan(config, replicas, is_patroni, &settings, problems, notes);
     let (max_connections, processes) = processes(&settings, clients, max_wal_senders, config, problems);
 
     let usual = SharedMemory::of(processes);
@@ -73,6 +82,8 @@ pub(super) fn plan(
         max_slot_wal_keep_size,
         max_wal_senders,
         max_connections,
+        standby_mode: standby_mode(config, is_patroni, problems),
+        synchronous,
         // PostgreSQL's own default is 1GB
         max_wal_size: PgSize::mib(wal.unwrap_or(0).max(1024).into()),
         shared_buffers: number("shared_buffers", 8 << 10).unwrap_or(SHARED_BUFFERS),
@@ -94,6 +105,19 @@ pub(super) fn plan(
         },
         parameters: parameters.into_iter().map(|(k, v)| (k.value.to_string(), v.value.0)).collect(),
     }
+}
+
+fn standby_mode(config: &Config, is_patroni: bool, problems: &mut Problems) -> StandbyMode {
+    let field = config.postgresql.or_default().standby_mode;
+    if is_patroni && field.get() == Some(&StandbyMode::Warm) {
+        problems.contradiction(
+            Code::ExclusiveKeys,
+            &[(&field, "refuse connections"), (&config.failover, "asks them how far they are")],
+            "standbys under Patroni are hot",
+            "remove `postgresql.standby-mode`, or set `failover` to `manual`",
+        );
+    }
+    field.or(StandbyMode::Hot)
 }
 
 /// What a clone moves while it runs: its base backup switches a segment, and so do those of its neighbours. Measured

@@ -23,17 +23,28 @@ const RELEASES: [(Os, &[&str], u8); 13] = [
     (Os::Ubuntu, &["24.04", "noble"], 16),
 ];
 
-/// The majors that the guest can have: one where a distribution's own image installs its own packages, else all.
-pub fn majors(guest: &Guest) -> Majors {
+/// The system of the guest, as far as the config says it.
+pub fn os(guest: &Guest) -> Option<Os> {
+    let image = guest.image.get().map_or(DEFAULT_IMAGE, ImageReference::as_str);
+    match guest.os.get() {
+        Some(os) => Some(*os),
+        None if guest.os.is_present() || guest.data_source.is_present() => None,
+        None => infer_os(image),
+    }
+}
+
+/// The release of the guest, where its image is a published one and installs its own packages.
+pub fn release(guest: &Guest) -> Option<(Os, &str)> {
     let chosen = guest.data_source.is_present() || guest.packages.get() == Some(&Packages::Preinstalled);
     let image = guest.image.get().map_or(DEFAULT_IMAGE, ImageReference::as_str);
-    match release_of(image) {
-        Some((os, release)) if !chosen && guest.os.get().is_none_or(|said| *said == os) => {
-            RELEASES.iter().find(|(of, tags, _)| *of == os && tags.contains(&release))
-        }
-        _ => None,
-    }
-    .map_or(MAJORS, |(_, _, major)| *major..=*major)
+    release_of(image).filter(|(os, _)| !chosen && guest.os.get().is_none_or(|said| said == os))
+}
+
+/// The majors that the guest can have: one where a distribution's own image installs its own packages, else all.
+pub fn majors(guest: &Guest) -> Majors {
+    release(guest)
+        .and_then(|(os, release)| RELEASES.iter().find(|(of, tags, _)| *of == os && tags.contains(&release)))
+        .map_or(MAJORS, |(_, _, major)| *major..=*major)
 }
 
 /// The release that an image is of. Only the published ones (`…/containerdisks/debian:12`, `…/rhel-guest-image:9.6`) and

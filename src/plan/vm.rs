@@ -8,9 +8,11 @@ pub use compute::Compute;
 pub use scheduling::TolerationPlan;
 
 use super::needs::Needs;
+use crate::config::Config;
 use crate::config::fields::Field;
 use crate::config::vm::Vm;
-use crate::diagnostic::{Note, Problems};
+use crate::diagnostic::{Code, Note, Problems};
+use crate::names::Role;
 use crate::value::{
     AccessMode, AntiAffinity, IoThreadsPolicy, PreferenceKind, Quantity, RunStrategy, VolumeMode,
 };
@@ -51,16 +53,32 @@ pub struct VmPlan {
 }
 
 pub(super) fn plan(
-    own: &Field<Vm>,
-    base: &Field<Vm>,
+    config: &Config,
+    role: Role,
     needs: &Needs,
     problems: &mut Problems,
     notes: &mut Vec<Note>,
 ) -> VmPlan {
-    for section in [base, own] {
+    let own = match role {
+        Role::Primary => &config.primary,
+        Role::Replica => &config.replica,
+        Role::Node => &Field::Absent,
+        Role::Witness => &config.witness,
+    };
+    for section in [&config.vm, own] {
         compute::check_section(section, problems);
     }
-    let vm = own.or_default().over(&base.or_default());
+    let base = config.vm.or_default();
+    let vm = own.or_default().over(&if role == Role::Witness { shape_of_witness(base) } else { base });
+    let needs = if role == Role::Witness { &needs.of_witness() } else { needs };
+    if role == Role::Witness && vm.wal_disk_size.is_present() {
+        problems.contradiction(
+            Code::KeyWithoutEffect,
+            &[(&vm.wal_disk_size, "for no WAL")],
+            "the witness has no database, and so no WAL",
+            "remove `witness.wal-disk-size`",
+        );
+    }
     compute::check_preference(&vm, needs, problems, notes);
     VmPlan {
         compute: compute::plan(&vm, needs, problems),
@@ -78,5 +96,19 @@ pub(super) fn plan(
         block_multiqueue: vm.block_multiqueue.get().copied(),
         network_multiqueue: vm.network_multiqueue.get().copied(),
         io_threads_policy: vm.io_threads_policy.get().copied(),
+    }
+}
+
+/// What a witness takes from `vm`: where it runs and what its disks are, not how large the nodes with databases are.
+fn shape_of_witness(base: Vm) -> Vm {
+    Vm {
+        storage_class: base.storage_class,
+        access_modes: base.access_modes,
+        volume_mode: base.volume_mode,
+        node_selector: base.node_selector,
+        tolerations: base.tolerations,
+        anti_affinity: base.anti_affinity,
+        run_strategy: base.run_strategy,
+        ..Vm::default()
     }
 }

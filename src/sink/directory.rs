@@ -6,7 +6,7 @@ use crate::bundle::Bundle;
 use crate::diagnostic::{Code, Problems, Report};
 use crate::document::{Document, HEADER, KINDS, file_name};
 use crate::manifest::kustomization;
-use crate::names::LABEL_INSTANCE;
+use crate::names::{LABEL_INSTANCE, LABEL_ROLE, Role};
 use crate::node::{self, Node, NodeValue};
 use crate::plan::Plan;
 use crate::source::{Source, one_line};
@@ -143,6 +143,7 @@ impl<'b> Comparison<'b> {
         let mut outdated = Vec::new();
         let mut exposed = Vec::new();
         let mut theirs = None;
+        let mut changes_failover = false;
         for document in bundle.files() {
             let name = document.file_name();
             let path = directory.path.join(&name);
@@ -181,6 +182,7 @@ impl<'b> Comparison<'b> {
         }
         let mut stale = Vec::new();
         for (name, lab) in files_of_ours(&directory.path, &names)? {
+            changes_failover |= lab.is_patroni.is_some_and(|theirs| Some(theirs) != ours.is_patroni);
             theirs = theirs.or_else(|| ours.other(lab));
             // the defaults are of the program, not of somebody who no longer wants a file
             if !ours.is_default {
@@ -188,6 +190,16 @@ impl<'b> Comparison<'b> {
             }
         }
         match theirs {
+            None if changes_failover => Err(Report::failure(
+                Code::FailoverChanged,
+                &shown(&directory.path),
+                format!(
+                    "`{}` holds this lab under another `failover`: its nodes and disks have other names, and nothing \
+                     moves the data",
+                    shown(&directory.path)
+                ),
+                "take `failover` back, or give the new lab another `name` and another directory",
+            )),
             None => Ok(Self { bundle, directory, outdated, stale, exposed }),
             Some(theirs) => Err(Report::failure(
                 Code::DirectoryOfAnotherLab,
@@ -411,6 +423,8 @@ struct Lab {
     origin: String,
     name: Option<String>,
     namespace: Option<String>,
+    /// Whether its VMs are Patroni's, where the file is of a VM.
+    is_patroni: Option<bool>,
     is_default: bool,
 }
 
@@ -420,6 +434,7 @@ impl Lab {
             origin: plan.origin.clone(),
             name: Some(plan.names.lab().to_owned()),
             namespace: plan.namespace.clone(),
+            is_patroni: Some(plan.failover.patroni().is_some()),
             is_default: plan.origin == Source::built_in_defaults().origin(),
         }
     }
@@ -441,6 +456,8 @@ impl Lab {
             origin,
             name: value(&format!("    {LABEL_INSTANCE}")),
             namespace: value("  namespace"),
+            is_patroni: value(&format!("    {LABEL_ROLE}"))
+                .map(|role| [Role::Node, Role::Witness].iter().any(|ours| ours.as_str() == role)),
         }
     }
 

@@ -7,7 +7,7 @@ const MANAGED: &[(&str, &str)] = &[
     ("max_slot_wal_keep_size", "it is `postgresql.max-slot-wal-keep-size`"),
     ("max_wal_senders", "gen derives it from `replica-count`"),
     ("max_replication_slots", "gen derives it from `replica-count`"),
-    ("hot_standby", "it is `on`, so that replicas answer queries"),
+    ("hot_standby", "it is `postgresql.standby-mode`: `hot` or `warm`"),
     ("listen_addresses", "it is `*`; the NetworkPolicy says who may connect"),
     ("port", "Services, probes and SELinux expect 5432"),
     ("unix_socket_directories", "the guest's scripts use the distribution's own"),
@@ -16,10 +16,7 @@ const MANAGED: &[(&str, &str)] = &[
     ("password_encryption", "it is `scram-sha-256`"),
     ("primary_conninfo", "each replica writes its own"),
     ("primary_slot_name", "each replica writes its own"),
-    (
-        "synchronous_standby_names",
-        "with no replica attached it stops every commit, the set-up of the lab first",
-    ),
+    ("synchronous_standby_names", "it is `postgresql.synchronous`"),
     // the WAL receiver starts when all local WAL is replayed, or held back no more (xlogrecovery.c)
     ("recovery_min_apply_delay", "a fresh replica would not stream until the delay is over"),
     ("data_directory", "the data disk is mounted there"),

@@ -42,6 +42,20 @@ checked_text!(
 );
 
 checked_text!(
+    /// A node of a manual lab, by what it was made as: `primary-0`, or `replica-` and its number.
+    NodeName,
+    "a node",
+    "replica-0",
+    |text| {
+        let number = text.strip_prefix("replica-");
+        let is_number = |number: &str| number.parse::<u32>().is_ok_and(|parsed| parsed.to_string() == number);
+        let fault = (text != "primary-0" && !number.is_some_and(is_number))
+            .then(|| "it is neither `primary-0` nor `replica-` and a number".to_owned());
+        named(text, Code::NotAName, "a node", fault, "write `primary-0`, or `replica-0` for the VM `<name>-replica-0`")
+    }
+);
+
+checked_text!(
     /// A namespace: a DNS-1123 label.
     Namespace,
     "a namespace",

@@ -17,6 +17,60 @@ choice! {
 }
 
 choice! {
+    /// Who decides which node takes writes.
+    FailoverMode {
+        /// A person, who promotes a standby.
+        Manual = "manual",
+        /// Patroni, by itself.
+        Patroni = "patroni",
+    }
+}
+
+choice! {
+    /// Whether a node that Patroni loses sight of is reset by its watchdog (`watchdog.mode` of Patroni).
+    Watchdog {
+        /// Without a watchdog a node never leads.
+        Required = "required",
+        /// A watchdog is used where there is one.
+        Automatic = "automatic",
+        /// The VMs have none.
+        Off = "off",
+    }
+}
+
+choice! {
+    /// What standbys are for beside taking over.
+    StandbyMode {
+        /// They answer queries (`hot_standby`).
+        Hot = "hot",
+        /// They refuse connections until they are promoted.
+        Warm = "warm",
+    }
+}
+
+choice! {
+    /// Which standbys a commit waits for (`synchronous_standby_names`).
+    SynchronousMethod {
+        /// Any of them.
+        Any = "any",
+        /// The first of the list that are there.
+        First = "first",
+    }
+}
+
+choice! {
+    /// What a commit waits for on a synchronous standby (`synchronous_commit`).
+    SynchronousCommit {
+        /// Its WAL is on disk.
+        On = "on",
+        /// Its WAL was handed to the operating system.
+        RemoteWrite = "remote_write",
+        /// It was replayed.
+        RemoteApply = "remote_apply",
+    }
+}
+
+choice! {
     /// The operating system of the guest, as far as its packages and paths differ.
     Os {
         /// Fedora.

@@ -20,6 +20,12 @@ fn built_in_defaults_are_not_checked() {
 #[test]
 fn check_shows_what_changed_what_is_missing_and_what_is_stale() {
     let differences = "
+        --- out/configmap-db-guest.yaml
+        +++ out/configmap-db-guest.yaml
+        …
+        -    REPLICA_COUNT='2'
+        +    REPLICA_COUNT='1'
+        …
         --- /dev/null
         +++ out/service-db-nodes.yaml
         @@ -0,0 +1,20 @@
@@ -42,7 +48,7 @@ fn check_shows_what_changed_what_is_missing_and_what_is_stale() {
         +++ /dev/null
         (stale: no longer part of the bundle)
         ";
-    let summary = "out is out of date: 2 changed, 1 missing, 2 stale; run `gen -o out`\n";
+    let summary = "out is out of date: 3 changed, 1 missing, 2 stale; run `gen -o out`\n";
     let stale = ["out/datavolume-db-replica-1-data.yaml", "out/virtualmachine-db-replica-1.yaml"];
     let note = "note[stale-files-removed]: removed `out/datavolume-db-replica-1-data.yaml`, `out/virtualmachine-db-replica-1.yaml`, no \
                 longer part of the bundle\n";
@@ -55,7 +61,11 @@ fn check_shows_what_changed_what_is_missing_and_what_is_stale() {
         .run(
             bash("gen -o out")
                 .stderr(note)
-                .writes(["out/service-db-nodes.yaml", "out/virtualmachine-db-…-0.yaml"])
+                .writes([
+                    "out/configmap-db-guest.yaml",
+                    "out/service-db-nodes.yaml",
+                    "out/virtualmachine-db-…-0.yaml",
+                ])
                 .removes(stale),
         )
         .run("gen -o out --check");

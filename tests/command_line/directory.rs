@@ -23,12 +23,22 @@ fn a_stream_and_a_directory_hold_the_same_documents() {
 }
 
 #[test]
-fn one_more_replica_is_two_more_files() {
-    let new = ["out/datavolume-db-replica-3-data.yaml", "out/virtualmachine-db-replica-3.yaml"];
+fn one_more_replica_is_two_more_files_and_a_number() {
+    let new = [
+        "out/configmap-db-guest.yaml",
+        "out/datavolume-db-replica-3-data.yaml",
+        "out/virtualmachine-db-replica-3.yaml",
+    ];
     lab(&format!("{KEYLESS}replica-count: 3\n"))
         .run(bash("gen -o out").writes(["out/…"]))
+        .sh("cp -r out before")
         .file("gen.yaml", format!("{KEYLESS}replica-count: 4\n"))
-        .run(bash("gen -o out").writes(new));
+        .run(bash("gen -o out").writes(new))
+        .run(
+            bash("diff before/configmap-db-guest.yaml out/configmap-db-guest.yaml | grep '^[<>]'")
+                .fails(1)
+                .stdout("<     REPLICA_COUNT='3'\n>     REPLICA_COUNT='4'\n"),
+        );
 }
 
 #[test]

@@ -232,8 +232,10 @@ fn the_example_and_the_goldens_hold_every_key() {
         .run(bash("gen --check example.yaml").stderr("example.yaml: valid\n"));
     let example = place.read("example.yaml");
     // a secrets file and an instancetype exclude what every-key has in their place
-    let golden =
-        ["every-key/gen.yaml", "ubuntu-data-source/gen.yaml"].map(golden).concat() + "file: instancetype:";
+    let golden = ["every-key", "ubuntu-data-source", "patroni", "patroni-golden-image", "promoted", "warm"]
+        .map(|case| golden(&format!("{case}/gen.yaml")))
+        .concat()
+        + "file: instancetype:";
     for key in rows().iter().map(|row| row.key.name) {
         for (name, text) in [("the example", &example), ("the goldens", &golden)] {
             // a comment may name keys in a row: `or {name, kind}`
@@ -245,9 +247,9 @@ fn the_example_and_the_goldens_hold_every_key() {
 
 #[test]
 fn the_example_stays_valid_when_its_lines_are_uncommented() {
-    // `#key` and `#  key` are keys, `# words` are not; the last keys exclude others, as their comments say
+    // `#key` and `#  key` are keys, `# words` are not; the last keys exclude others, as their comments say, or get a note
     let uncommented = "gen --print example | sed -E 's/^#([^ ]|  )/\\1/' | \
-                       grep -Ev '^ *(data-source|root-disk-size|instancetype|existing-secret):' > gen.yaml";
+                       grep -Ev '^ *(data-source|root-disk-size|instancetype|existing-secret|synchronous):' > gen.yaml";
     empty()
         .run(bash(uncommented).writes(["gen.yaml"]))
         .reads("gen.yaml", "…\n  cpu-cores: 2 …")

@@ -57,9 +57,7 @@ pub(super) fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems, 
     let compute = match instancetype {
         Some(instancetype) => Some((instancetype.cpus, u128::from(instancetype.mib))),
         None if vm.instancetype.is_present() => None,
-        None => {
-            Some((vm.cpu_cores.or(DEFAULT_CPU_CORES), vm.memory.or(needs.default_memory()).bytes() >> 20))
-        }
+        None => Some((vm.cpu_cores.or(needs.usual_cpus), vm.memory.or(needs.default_memory()).bytes() >> 20)),
     };
     if let (Some(preference), Some((cpus, mib))) = (preference, compute) {
         let Preference { name, cpus: least_cpus, mib: least_mib, .. } = preference;
@@ -112,8 +110,6 @@ pub(super) fn check_preference(vm: &Vm, needs: &Needs, problems: &mut Problems, 
     }
 }
 
-const DEFAULT_CPU_CORES: u32 = 2;
-
 pub(super) fn plan(vm: &Vm, needs: &Needs, problems: &mut Problems) -> Compute {
     if let Some((kind, name)) = matcher(&vm.instancetype, "instancetype", InstancetypeKind::Cluster, problems)
     {
@@ -143,7 +139,7 @@ pub(super) fn plan(vm: &Vm, needs: &Needs, problems: &mut Problems) -> Compute {
             format!("set `{path}` to at least `{least}`"),
         );
     }
-    Compute::Explicit { cpu_cores: vm.cpu_cores.or(DEFAULT_CPU_CORES), memory }
+    Compute::Explicit { cpu_cores: vm.cpu_cores.or(needs.usual_cpus), memory }
 }
 
 pub(super) fn preference(vm: &Vm, problems: &mut Problems) -> Option<(PreferenceKind, String)> {

@@ -18,29 +18,55 @@ impl Needs<'_> {
     }
 
     pub(super) fn data_disk(&self, vm: &Vm, problems: &mut Problems) -> Quantity {
+        if self.is_witness {
+            let usual = Quantity::gib(2);
+            return disk(&vm.data_disk_size, self.data_and_wal, usual, "etcd needs", &[], problems);
+        }
         let tables = (&self.config.pgbench_scale as &dyn Involved, "for these tables");
         if vm.wal_disk_size.is_present() {
-            disk(&vm.data_disk_size, self.data_only, "the tables need", &[tables], problems)
+            disk(
+                &vm.data_disk_size,
+                self.data_only,
+                sizing::round_up(self.data_only),
+                "the tables need",
+                &[tables],
+                problems,
+            )
         } else {
             let [keep, slots, settings] = self.wal_keys();
             let holds = "the tables and the retained WAL need";
             let keys = [tables, keep, slots, settings];
-            disk(&vm.data_disk_size, self.data_and_wal, holds, &keys, problems)
+            disk(
+                &vm.data_disk_size,
+                self.data_and_wal,
+                sizing::round_up(self.data_and_wal),
+                holds,
+                &keys,
+                problems,
+            )
         }
     }
 
     pub(super) fn wal_disk(&self, vm: &Vm, problems: &mut Problems) -> Option<Quantity> {
         let need = self.wal_only;
-        vm.wal_disk_size
-            .is_present()
-            .then(|| disk(&vm.wal_disk_size, need, "the retained WAL needs", &self.wal_keys(), problems))
+        vm.wal_disk_size.is_present().then(|| {
+            disk(
+                &vm.wal_disk_size,
+                need,
+                sizing::round_up(need),
+                "the retained WAL needs",
+                &self.wal_keys(),
+                problems,
+            )
+        })
     }
 }
 
-/// The size of a disk, checked against `need` bytes, or the default size.
+/// The size of a disk, checked against `need` bytes, or the usual one.
 fn disk(
     size: &Field<Quantity>,
     need: u128,
+    usual: Quantity,
     holds: &str,
     because: &[(&dyn Involved, &str)],
     problems: &mut Problems,
@@ -59,7 +85,7 @@ fn disk(
             format!("raise it to at least `{least}`, or leave it out; where the disk is there already, make a lab of another name"),
         );
     }
-    size.or(sizing::round_up(need))
+    size.or(usual)
 }
 
 pub(super) fn access_modes(
