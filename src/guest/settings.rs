@@ -1,7 +1,7 @@
 //! The two files that are made from the config: values for the scripts, settings for the server.
 
 use super::template::{Renderer, Template, conf, template};
-use crate::names::{POSTGRESQL_PORT, Role};
+use crate::names::POSTGRESQL_PORT;
 use crate::plan::{PatroniPlan, Plan, SynchronousPlan};
 use crate::value::{StandbyMode, SynchronousMethod};
 use minijinja::context;

@@ -161,7 +161,7 @@ class Network:
             elif kind == "NetworkPolicy":
                 pods = [pod.address for vm, pod, _ in running
                         if kubevirt.selects(document["spec"]["podSelector"]["matchLabels"], vm.labels)]
-                policies += _police(document["spec"], pods)
+                policies += _police(document["spec"], pods, running)
         rules = "\n".join([
             "table ip cluster", "delete table ip cluster", "table ip cluster {",
             "chain services { type nat hook prerouting priority dstnat;", *translations, "}",
@@ -219,7 +219,7 @@ def _translate(address, port, targets):
     return []
 
 
-def _police(spec, pods):
+def _police(spec, pods, running):
     """Ingress rules of a NetworkPolicy for these pods, in the shapes that a bundle has. Pods of the namespace are
     those in 10.244.0.0/17."""
     if not pods:
@@ -233,6 +233,10 @@ def _police(spec, pods):
                 source = ""
             elif peer == {"podSelector": {}}:
                 source = "ip saddr 10.244.0.0/17 "
+            elif "podSelector" in peer:
+                own = [pod.address for vm, pod, _ in running
+                       if kubevirt.selects(peer["podSelector"]["matchLabels"], vm.labels)]
+                source = f"ip saddr {{ {', '.join(own)} }} "
             elif ":" in peer["ipBlock"]["cidr"]:
                 continue
             else:
