@@ -34,8 +34,8 @@ SECONDS_ORPHANED=600
 MARK_MARGIN=$((64 << 20))
 
 # What the last look saw: `primary`, `unknown` (no answer), `waiting` or `streaming`; how far WAL was replayed;
-# whether the startup process waits for WAL, and not for a query, a pause or its disk.
-state='' replayed='' hungry=''
+# whether the startup process waits for WAL, and not for a query, a pause or its disk; whether the primary says nothing.
+state='' replayed='' hungry='' quiet=''
 last_receiver='' verdict='' why_waiting=''
 NOW=0 allowed_at=-60 judged_at=0 compared_at=0 stuck_at='' stuck_since=0
 asked_at=-60 tended_at=-60 slots_at=-60 noted_name='' noted_at=''
@@ -52,9 +52,10 @@ look() {
     look_warm
     return
   fi
-  IFS='|' read -r kind receiver replayed hungry < <(local_sql "SELECT
+  IFS='|' read -r kind receiver quiet replayed hungry < <(local_sql "SELECT
       CASE WHEN pg_is_in_recovery() THEN 'waiting' ELSE 'primary' END,
       (SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'),
+      (SELECT last_msg_receipt_time < now() - interval '4 s' FROM pg_stat_wal_receiver),
       pg_last_wal_replay_lsn(),
       EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'startup'
         AND wait_event IN ('RecoveryWalStream', 'RecoveryRetrieveRetryInterval'))" || echo unknown)
@@ -64,7 +65,7 @@ look() {
 # It takes no queries: its processes are there to see, the primary says how far it is.
 look_warm() {
   local kind=unknown receiver='' process pid
-  replayed='' hungry=''
+  replayed='' hungry='' quiet=t
   postmaster_status
   if [[ $POSTMASTER == standby ]]; then
     kind=waiting
@@ -104,6 +105,11 @@ wake() {
 
 streaming() {
   local start next
+  # A primary that lost its power says no goodbye: its successor may be there before the connection is given up.
+  if [[ $quiet == t && $(question "$PRIMARY_HOST" /node) != "peer $PRIMARY_HOST primary "*' yes - '* ]]; then
+    waiting
+    return
+  fi
   forbid_streaming
   why_waiting='' stuck_at=''
   echo "$NOW" >/run/postgresql/virtwork.streamed
@@ -364,7 +370,8 @@ main() {
       suspicion=no
     fi
     case $state in
-      primary | streaming) pause 5 ;;
+      primary) pause 5 ;;
+      streaming) pause 3 ;;
       *) pause 1 ;;
     esac
   done

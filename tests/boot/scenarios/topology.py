@@ -1,9 +1,10 @@
 """Failover by hand: a standby is promoted, the others follow, the old primary never writes again and comes back as a standby."""
 
+import random
 import re
 import time
 
-from postgres import Sampler
+from postgres import HostsWriter, Sampler
 from scenarios.checks import Checks
 from shell import CommandFailed, wait_until
 from story import config, expect, expect_equal, pause, scenario
@@ -75,8 +76,8 @@ class Promotions(Checks):
 
     def fenced(self, name):
         wait_until(f"{name} is fenced", lambda: "virtwork-rejoin" in self.readiness(name), 120)
-        state = self.lab.guest(name).run("systemctl", "is-active", "postgresql.service", check=False)
-        expect(state in ("inactive", "failed"), f"postgresql.service of a fenced node is {state}")
+        wait_until(f"{name} runs no server", lambda: self.lab.guest(name).run(
+            "systemctl", "is-active", "postgresql.service", check=False) in ("inactive", "failed"), 120)
 
     def readiness(self, name):
         return self.lab.guest(name).run("bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8008; "
@@ -172,7 +173,9 @@ class Topology(Promotions):
         lab.network.cut(lab.nodes[old].pod, off=False)
         self.fenced(old)
         self.figures.append(("cut healed -> the old primary is fenced", time.monotonic() - healed))
-        self.in_data(old, "cd $PGDATA/pg_wal && ls | grep -xE '[0-9A-F]{24}' | sort | head -n -2 | xargs rm")
+        self.in_data(old, """
+            needed=$(pg_controldata -D $PGDATA | sed -n "s/^Latest checkpoint's REDO WAL file: *//p")
+            cd $PGDATA/pg_wal && ls | grep -xE '[0-9A-F]{24}' | sort | awk -v needed=$needed '$0 < needed' | xargs rm""")
         with self.timed("virtwork-rejoin by a clone"):
             self.rejoin(old, "the clone is complete")
         expect_equal(self.rows_kept(old, self.copies(old)[-1], "only_cut_off"), str(PRECIOUS), "rows that only it had")
@@ -286,3 +289,135 @@ class Topology(Promotions):
             copy = self.copies(self.old)[0]
             kept = self.rows_kept(self.old, copy, f"{self.writer.TABLE} WHERE n IN ({rows})")
             expect_equal(kept, str(len(missing)), "missing rows that were kept")
+
+
+class Warm(Promotions):
+    title = "warm standbys"
+
+    def setup(self):
+        self.lab = self.new_lab()
+        self.config = config(self.system, replica_count=2)
+        self.config["postgresql"]["standby-mode"] = "warm"
+        self.lab.apply(self.config)
+
+    @scenario("warm standbys stream, are ready and take no queries; they note the start of the primary that they replayed")
+    def forming(self):
+        lab = self.lab
+        lab.start(*lab.nodes)
+        lab.wait_for_primary()
+        lab.wait_for_streaming()
+        wait_until("all are ready", lambda: all(node.ready for node in lab.nodes.values()), 60)
+        self.writer = self.new_writer()
+        newest = lab.superuser(lab.primary, "SELECT name FROM virtwork.server_starts ORDER BY number DESC LIMIT 1")
+        for name in lab.replicas:
+            self.refused("not accepting connections|Hot standby mode is disabled", name, "SELECT 1")
+            wait_until(f"{name} has noted what it goes back to", lambda name=name: self.in_data(
+                name, "cat $PGDATA/virtwork.server-start") == newest, 60)
+        self.status(lab.replicas[0], r"role +standby \(warm\)", "takes no queries")
+
+    @scenario("without its primary a warm standby is not ready after a minute, and follows again")
+    def alone(self):
+        lab = self.lab
+        lab.power_loss(lab.primary)
+        wait_until("a replica without a primary is not ready", lambda: not lab.nodes[lab.replicas[0]].ready, 120)
+        lab.start(lab.primary)
+        lab.wait_for_primary()
+        lab.wait_for_streaming()
+        wait_until("all are ready", lambda: all(node.ready for node in lab.nodes.values()), 60)
+
+    @scenario("a warm standby is promoted, the other follows, the old primary rejoins")
+    def failover(self):
+        lab = self.lab
+        self.old = self.isolated_rows("only_old")
+        lab.power_loss(self.old)
+        new, _ = self.promote_best(*lab.replicas[:1])
+        with self.timed("promoted -> the other warm standby follows"):
+            lab.wait_for_streaming(*(n for n in lab.replicas if n != self.old))
+        self.load_runs()
+        lab.start(self.old)
+        self.fenced(self.old)
+        self.rejoin(self.old, "streams from the new primary")
+        expect_equal(self.rows_kept(self.old, self.copies(self.old)[0], "only_old", "-c hot_standby=on"), str(PRECIOUS),
+                     "rows that only it had")
+        wait_until("all are ready", lambda: all(node.ready for node in lab.nodes.values()), 90)
+
+
+class Synchronous(Promotions):
+    """`rounds` times the primary is killed at a random moment, a standby promoted, and the old primary brought back."""
+
+    title = "synchronous standbys, the primary killed again and again"
+    rounds = 3
+
+    def setup(self):
+        self.lab = self.new_lab()
+        self.random = random.Random(self.rounds)
+        self.config = config(self.system, replica_count=2)
+        self.config["postgresql"]["synchronous"] = {"count": 1}
+        self.lab.apply(self.config)
+
+    @scenario("forming: commits wait for a standby, the lab's own statements and its clones do not count")
+    def forming(self):
+        lab = self.lab
+        lab.start(*lab.nodes)
+        self.formed()
+        wait_until("a standby is synchronous", lambda: lab.sql(
+            lab.primary, "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')") > "0", 60)
+        self.writers = [self.new_writer(), self.new_writer(HostsWriter)]
+        lab.stop(*lab.replicas)
+        counts = [len(writer.acknowledged) for writer in self.writers]
+        pause(5)
+        expect(all(len(writer.acknowledged) <= count + 1 for writer, count in zip(self.writers, counts)),
+               "commits are acknowledged without a standby")
+        lab.restart(lab.primary)
+        wait_until("the start is marked without a standby", lambda: lab.superuser(
+            lab.primary, "SELECT count(*) FROM virtwork.server_starts WHERE started = pg_postmaster_start_time()") == "1", 60)
+        lab.start(*lab.replicas)
+        lab.wait_for_streaming()
+
+    @scenario("the primary killed at random moments, in turn by a power cut, kill -9 and a cut network: no acknowledged row lost")
+    def killed(self):
+        for number in range(self.rounds):
+            self.round(number, ("power", "kill", "cut")[number % 3])
+
+    def round(self, number, kind):
+        lab = self.lab
+        wait_until("both writers get on", self.writing(), 90)
+        pause(self.random.uniform(0, 6))
+        old = lab.primary
+        started = time.monotonic()
+        if kind == "power":
+            lab.power_loss(old)
+        elif kind == "kill":
+            # and systemd does not start it again
+            lab.guest(old).run("bash", "-c", "systemctl mask --runtime --quiet postgresql.service; "
+                               "pkill -KILL -o -x postgres", check=False)
+        else:
+            lab.network.cut(lab.nodes[old].pod)
+        acknowledged = [list(writer.acknowledged) for writer in self.writers]
+        new, _ = self.promote_best(*self.random.sample([n for n in lab.replicas if n != old], 2))
+        wait_until("the new primary is ready", lambda: lab.nodes[new].ready, 60)
+        writable = time.monotonic() - started
+        lab.wait_for_streaming(*(n for n in lab.replicas if n != old))
+        following = time.monotonic() - started
+        for writer, rows in zip(self.writers, acknowledged):
+            expect_equal(writer.missing(new, rows), [], f"round {number + 1} ({kind}): acknowledged rows that are missing")
+        if kind == "power":
+            lab.start(old)
+        elif kind == "cut":
+            lab.network.cut(lab.nodes[old].pod, off=False)
+        else:
+            lab.guest(old).run("systemctl", "unmask", "--runtime", "--quiet", "postgresql.service")
+            lab.guest(old).run("systemctl", "start", "postgresql.service", check=False)
+        self.fenced(old)
+        self.rejoin(old, "streams from the new primary")
+        self.figures += [(f"round {number + 1} ({kind}): killed -> the new primary is ready", writable),
+                         (f"round {number + 1} ({kind}): killed -> the other standby follows", following),
+                         (f"round {number + 1} ({kind}): killed -> the old primary has rejoined", time.monotonic() - started)]
+        wait_until("both writers get on", self.writing(), 90)
+        for writer in self.writers:
+            expect_equal(writer.missing(new, list(writer.acknowledged)), [], f"round {number + 1} ({kind}): rows missing at its end")
+        self.in_data(old, "rm -rf $PGDATA.previous*")
+
+    def writing(self):
+        counts = [len(writer.acknowledged) for writer in self.writers]
+        return lambda: all(len(writer.acknowledged) > count + 3 for writer, count in zip(self.writers, counts))
