@@ -204,6 +204,7 @@ waiting() {
   fi
   case $verdict in
     follow*)
+      [[ $STANDBY_MODE == hot ]] || note_start
       point_to_primary || return 0
       if [[ ! -e $STREAMING_PASSFILE ]] && { [[ $verdict == follow ]] || ensure_slot >/dev/null 2>&1; }; then
         allow_streaming
@@ -220,6 +221,17 @@ waiting() {
       ;;
     *) forbid_streaming ;;
   esac
+}
+
+# A warm standby cannot be asked which start of the primary it has replayed. But all that it has is also in the history of the
+# primary's newest start, when it ends before the one that followed the start that is noted; and what comes next is of that.
+note_start() {
+  local newest next
+  newest=$(ask_primary "$NEWEST_START" 2>/dev/null) || return 0
+  next=$(next_start "$(read_start "$PGDATA")") || return 0
+  if [[ $next == */* && $newest =~ ^[0-9a-f-]{36}$ && $(judge) == follow* ]]; then
+    write_start "$PGDATA" "$newest" || true
+  fi
 }
 
 # Writes PRIMARY_HOST into the settings, which takes a reload.
