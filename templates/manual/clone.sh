@@ -67,7 +67,7 @@ rewind() {
 }
 
 rewind_copy() {
-  local start position
+  local start
   remove_data "$PGDATA.new"
   # Before its first checkpoint the promoted server calls itself by its old timeline, and pg_rewind would do nothing.
   wait_for_checkpoint || return 1

@@ -116,11 +116,11 @@ question() {
     printf 'silent %s\n' "$1"
   fi
 }
-# ask_peers [PATH]: asks all other nodes at once. Sets PEERS, the lines of `question` without their first word, and SILENT, the
+# ask_peers PATH: asks all other nodes at once. Sets PEERS, the lines of `question` without their first word, and SILENT, the
 # addresses that did not answer. While the names do not know this node itself they are not trusted: `the names`.
 ask_peers() {
   local all own address kind rest known=no asked=()
-  local -A seen=()
+  local -A heard=()
   PEERS=() SILENT=()
   all=$(addresses "$NODES_HOST") || all=''
   own=$(own_addresses) || own=''
@@ -135,11 +135,11 @@ ask_peers() {
   while read -r kind rest; do
     if [[ $kind == silent ]]; then
       SILENT+=("$rest")
-    elif [[ ${rest%% *} != "$NODE" && -z ${seen[${rest%% *}]:-} ]]; then
-      seen[${rest%% *}]=yes
+    elif [[ ${rest%% *} != "$NODE" && -z ${heard[${rest%% *}]:-} ]]; then
+      heard[${rest%% *}]=yes
       PEERS+=("$rest")
     fi
-  done < <(for address in "${asked[@]}"; do question "$address" "${1:-/node}" & done; wait)
+  done < <(for address in "${asked[@]}"; do question "$address" "$1" & done; wait)
 }
 
 # hear_peers CHECK: asks until CHECK succeeds, or each peer has answered, or was waited for once since the boot. Fails when
@@ -149,7 +149,7 @@ hear_peers() {
   tick
   since=$NOW
   while true; do
-    ask_peers
+    ask_peers /node
     if "$1"; then
       return 0
     fi
@@ -225,7 +225,7 @@ ask_before_writing() {
     [[ $said == "$WHY" ]] || log "not starting: $WHY; stop one of the two"
     said=$WHY
     pause 5
-    ask_peers
+    ask_peers /node
     if is_newer_known; then
       # shellcheck disable=SC2086  # two words
       fence $NEWER
@@ -240,7 +240,7 @@ ask_before_writing() {
 find_primary() {
   local peer node state system timeline running fenced newest=0 other='' found=() others=() seen=()
   PRIMARY_HOST='' WHY=''
-  ask_peers
+  ask_peers /node
   for peer in "${PEERS[@]}"; do
     read -r node state system timeline running fenced _ <<<"$peer"
     if [[ $system == "${1:-}" ]]; then
@@ -277,7 +277,8 @@ find_primary() {
     WHY="$other is primary on an older timeline than the newest, $newest"
   else
     ((${#SILENT[@]} == 0)) || seen+=("$(join "${SILENT[@]}") silent")
-    WHY="no node runs as primary (${seen[*]+$(join "${seen[@]}")})"
+    mapfile -t seen < <(printf '%s\n' "${seen[@]}" | sort)
+    WHY="no node runs as primary (${seen[0]:+$(join "${seen[@]}")})"
   fi
   [[ -n $PRIMARY_HOST ]]
 }

@@ -22,6 +22,7 @@ begin() {
 }
 
 # Sets HOLDER.
+# shellcheck disable=SC2317  # called by hear_peers
 has_data() {
   local peer state
   for peer in "${PEERS[@]}"; do

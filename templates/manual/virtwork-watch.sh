@@ -262,7 +262,7 @@ stuck() {
 ask_for_newer() {
   if ((NOW - asked_at >= SECONDS_BETWEEN_QUESTIONS)); then
     data_facts "$PGDATA" || return 0
-    ask_peers
+    ask_peers /node
     tick
     asked_at=$((NOW + ${#PEERS[@]} / 20))
     if is_newer_known; then
