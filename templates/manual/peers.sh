@@ -88,7 +88,8 @@ addresses() {
 own_addresses() {
   local domain
   domain=$(awk -v service="$NODES_HOST." '$1 == "search" {
-    for (i = 2; i <= NF; i++) if (index($i, service) == 1) { print $i; exit } }' /etc/resolv.conf)
+    for (i = 2; i <= NF; i++) if (index($i, service) == 1) { print $i; exit } }' \
+    /etc/resolv.conf /run/systemd/resolve/resolv.conf 2>/dev/null) || true
   [[ -n $domain ]] && addresses "$NODE.$domain"
 }
 
@@ -105,7 +106,7 @@ question() {
       state=@(unknown|blank|primary|standby)) state=$value ;;
       system=+([0-9])) system=$value ;;
       timeline=+([0-9])) timeline=$value ;;
-      running=yes) running=yes ;;
+      running=@(yes|soon)) running=$value ;;
       fenced=+([a-z0-9/-])) fenced=$value ;;
       position=+([0-9])) position=$value ;;
     esac
@@ -183,13 +184,15 @@ join() {
   printf '%s' "${text%, }"
 }
 
-# Whether a peer has the data of DATA_SYSTEM on a newer timeline than DATA_TIMELINE: sets NEWER to its name and timeline.
+# Whether a peer has the data of DATA_SYSTEM on a newer timeline than DATA_TIMELINE: sets NEWER to its name and timeline;
+# of several to that of the primary.
 is_newer_known() {
-  local peer node system timeline best=$DATA_TIMELINE
+  local peer node state system timeline best=$DATA_TIMELINE
   NEWER=''
   for peer in "${PEERS[@]}"; do
-    read -r node _ system timeline _ <<<"$peer"
-    if [[ $system == "$DATA_SYSTEM" ]] && ((timeline > best)); then
+    read -r node state system timeline _ <<<"$peer"
+    [[ $system == "$DATA_SYSTEM" ]] || continue
+    if ((timeline > best)) || [[ -n $NEWER && $timeline == "$best" && $state == primary ]]; then
       best=$timeline NEWER="$node $timeline"
     fi
   done
@@ -251,7 +254,7 @@ find_primary() {
     read -r node state system timeline running fenced _ <<<"$peer"
     if [[ $fenced != - ]]; then
       state=fenced
-    elif [[ $state == primary && $running == no ]]; then
+    elif [[ $state == primary && $running != yes ]]; then
       state='primary, stopped'
     fi
     seen+=("$node $state")

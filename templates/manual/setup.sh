@@ -147,6 +147,8 @@ rejoin() {
     await 2 "waiting for the new primary" find_primary "$DATA_SYSTEM"
     # shellcheck disable=SC2119  # not with the script's arguments
     verdict=$(judge)
+    # No server replays here what is noted as not replayed.
+    [[ $verdict != *"$REPLAY_FIRST" ]] || verdict="keep ${verdict#* }"
     [[ $verdict == wait* ]] || break
     log "asking $PRIMARY_HOST: ${verdict#* }"
     pause 2

@@ -7,6 +7,8 @@ set -euo pipefail
 
 # shellcheck source=templates/common/lib.sh
 . /usr/local/lib/virtwork/lib.sh
+# shellcheck source=templates/common/wal.sh
+. /usr/local/lib/virtwork/wal.sh
 # shellcheck source=templates/manual/peers.sh
 . /usr/local/lib/virtwork/peers.sh
 
@@ -37,7 +39,11 @@ tell_node() {
   [[ ! -e $PGDATA/standby.signal ]] || state=standby
   data_facts "$PGDATA" || true
   postmaster_status
-  [[ $POSTMASTER != @(ready|standby) ]] || running=yes
+  if [[ $POSTMASTER == @(ready|standby) ]]; then
+    running=yes
+  elif [[ $(systemctl is-active postgresql.service) == @(active|activating|reloading) ]]; then
+    running=soon
+  fi
   text+=$'\n'"state=$state"$'\n'"system=$DATA_SYSTEM"$'\n'"timeline=$DATA_TIMELINE"$'\n'"running=$running"
   if [[ -e $(fenced_file) ]] && read -r node timeline <"$(fenced_file)"; then
     text+=$'\n'"fenced=$node/$timeline"
@@ -77,8 +83,6 @@ main() {
     # shellcheck source=/dev/null
     . "$PREPARED"
     PATH=$BINDIR:$PATH
-    # shellcheck source=templates/common/wal.sh
-    . /usr/local/lib/virtwork/wal.sh
   fi
   if [[ $path == /node* ]]; then
     tell_node "$path"
