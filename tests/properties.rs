@@ -232,7 +232,7 @@ struct Position {
 
 #[rustfmt::skip]
 const POSITIONS: &[Position] = &[
-    Position { config: "name: {}", example: "on", arrived: |o| vec![o.variable("PRIMARY_HOST").strip_suffix("-primary").unwrap().to_owned(), o.label("app.kubernetes.io/instance")] },
+    Position { config: "name: {}", example: "on", arrived: |o| vec![o.variable("LAB"), o.label("app.kubernetes.io/instance")] },
     Position { config: "namespace: {}", example: "null", arrived: |o| o.each(|d| text_at(d, &["metadata", "namespace"])) },
     Position { config: "labels: {{}: x}", example: "y", arrived: |o| o.each(|d| key_of(&d["metadata"]["labels"], "x")) },
     Position { config: "labels: {t: {}}", example: "1e3", arrived: |o| o.each(|d| text_at(d, &["metadata", "labels", "t"])) },

@@ -8,7 +8,7 @@ set -euo pipefail
 . /usr/local/lib/virtwork/lib.sh
 # shellcheck source=templates/common/node.sh
 . /usr/local/lib/virtwork/node.sh
-# shellcheck source=templates/primary/database.sh
+# shellcheck source=templates/common/database.sh
 . /usr/local/lib/virtwork/database.sh
 
 trap 'exit 0' TERM

@@ -15,11 +15,13 @@ from scenarios.persistent import Persistent
 from scenarios.random_configs import RandomConfigs
 from scenarios.restored import Restored
 from scenarios.scale import Scale
+from scenarios.topology import Synchronous, Topology, Warm
 
 CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN_13_PATRONI),
               (patroni.Life, FEDORA_44_PATRONI), (Life, FEDORA_44), (Hardship, FEDORA_44), (Restored, FEDORA_44),
               (RandomConfigs, None), (Core, DEBIAN_11), (Core, DEBIAN_12), (Core, DEBIAN_13), (Core, FORKY), (Scale, DEBIAN_13),
-              (Faults, DEBIAN_13), (Persistent, DEBIAN_13), (patroni.Packages, DEBIAN_13_PATRONI)]
+              (Faults, DEBIAN_13), (Persistent, DEBIAN_13), (patroni.Packages, DEBIAN_13_PATRONI),
+              (Topology, DEBIAN_13), (Synchronous, DEBIAN_11), (Warm, FORKY)]
 # Scale has a scenario that only Debian's directories make sense of.
 FAMILIES = [(Life, DEBIAN_13), (Hardship, DEBIAN_13), (Restored, DEBIAN_13), (Faults, FEDORA_44), (Persistent, FEDORA_44)]
 MACHINES = [(Machines, DEBIAN_13), (PlainMachine, DEBIAN_13), (patroni.Watchdog, DEBIAN_13_PATRONI)]

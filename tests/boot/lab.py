@@ -52,6 +52,7 @@ class Lab:
         self.closing = threading.Event()
         self.lock = threading.RLock()
         self.failure = None
+        self.promoted = None
         self.controller = threading.Thread(target=self._control, daemon=True)
         self.controller.start()
 
@@ -218,11 +219,12 @@ class Lab:
 
     @property
     def primary(self):
-        return next(name for name in self.nodes if name.endswith("-primary-0"))
+        """The node that was made as the primary, or was promoted last."""
+        return self.promoted or next(name for name in self.nodes if name.endswith("-primary-0"))
 
     @property
     def replicas(self):
-        return sorted((n for n in self.nodes if n != self.primary), key=lambda n: int(n.rpartition("-")[2]))
+        return sorted((n for n in self.nodes if n != self.primary), key=lambda n: (int(n.rpartition("-")[2]), n))
 
     def guest(self, name):
         return self.nodes[name].guest

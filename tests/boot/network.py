@@ -247,9 +247,9 @@ def _police(spec, pods, running):
             elif peer == {"podSelector": {}}:
                 source = "ip saddr 10.244.0.0/17 "
             elif "podSelector" in peer:
-                labels = peer["podSelector"]["matchLabels"]
-                chosen = [pod.address for vm, pod, _ in running if kubevirt.selects(labels, vm.labels)]
-                source = f"ip saddr {{ {', '.join(chosen)} }} "
+                own = [pod.address for vm, pod, _ in running
+                       if kubevirt.selects(peer["podSelector"]["matchLabels"], vm.labels)]
+                source = f"ip saddr {{ {', '.join(own)} }} "
             elif ":" in peer["ipBlock"]["cidr"]:
                 continue
             else:

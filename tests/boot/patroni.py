@@ -99,7 +99,7 @@ class DirectWriter(Writer):
 
     TABLE = "boot_test_rows_direct"
 
-    def conninfo(self):
+    def _where(self):
         pods = [pod for name in self.lab.database_nodes if (pod := self.lab.nodes[name].pod)]
         return f"host={','.join(pod.address for pod in pods)} target_session_attrs=read-write"
 

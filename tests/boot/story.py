@@ -85,8 +85,8 @@ class Story:
         yield
         self.figures.append((what, time.monotonic() - started))
 
-    def new_writer(self):
-        writer = Writer(self.lab)
+    def new_writer(self, kind=Writer):
+        writer = kind(self.lab)
         self.stack.callback(writer.stop)
         return writer
 

@@ -41,6 +41,20 @@ VALIDATORS = validators()
 TOP_LEVEL_KEYS = top_level_keys()
 
 
+def expected_selections(case, pods):
+    """The VMs that each Service has to lead to. `pods` are their labels, by name."""
+    config = yaml.safe_load((BUNDLES / case / "gen.yaml").read_text()) or {}
+    databases = {name for name, labels in pods.items() if labels["virtwork/role"] != "witness"}
+    if any(labels["virtwork/role"] == "node" for labels in pods.values()):
+        # HAProxy of each node leads on
+        return {"primary": databases, "replicas": databases, "nodes": set(pods)}
+    now = config.get("primary-node", "primary-0")
+    primary = {name for name in pods if name.endswith(f"-{now}")}
+    # no selector leaves one out of many
+    replicas = databases if now != "primary-0" and len(databases) > 2 else databases - primary
+    return {"primary": primary, "replicas": replicas, "nodes": set(pods)}
+
+
 def check_bundle(case, text, documents):
     def fault(where, message):
         faults.append(f"{case}: {where}: {message}")
@@ -61,8 +75,10 @@ def check_bundle(case, text, documents):
         if len(json.dumps(document)) > 262144:
             fault(name, "too large for client-side apply")
         if kind == "Secret" and "data" in document:
+            patroni = any(kind == "VirtualMachine" and "-node-" in name for kind, name in names)
+            wanted = {key: value for key, value in passwords.items() if patroni or key != "ca-seed"}
             read = {key: base64.b64decode(value, validate=True).decode() for key, value in document["data"].items()}
-            if read != passwords:
+            if read != wanted:
                 fault(name, "does not hold the passwords of the case")
         else:
             shown = json.dumps(document, ensure_ascii=False)
@@ -80,8 +96,7 @@ def check_bundle(case, text, documents):
     def selected(selector):
         return {name for name, pod in pods.items() if selector.items() <= pod["metadata"]["labels"].items()}
 
-    roles = {role: {n for n, p in pods.items() if p["metadata"]["labels"]["virtwork/role"] == role} for role in ("primary", "replica")}
-    expected = {"primary": roles["primary"], "replicas": roles["replica"], "nodes": set(pods)}
+    expected = expected_selections(case, {name: pod["metadata"]["labels"] for name, pod in pods.items()})
     for name, service in services.items():
         if selected(service["spec"]["selector"]) != expected[name.rsplit("-", 1)[1]]:
             fault(name, "selects other VMs")
