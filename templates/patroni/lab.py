@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import math
 import os
 import pathlib
 import shlex
@@ -55,10 +56,10 @@ def ask(host: str, port: int, path: str, document: Any = None, method: str = "",
     return json.loads(text)
 
 
-def retry(seconds: float, what: str, attempt: Callable[[], Any]) -> Any:
-    """Its answer as soon as it raises neither OSError nor ValueError: for ever, with a line when it fails first, when the
-    reason changes, and every ten minutes."""
-    previous, said = "", 0.0
+def retry(seconds: float, what: str, attempt: Callable[[], Any], limit: float = math.inf) -> Any:
+    """Its answer as soon as it raises neither OSError nor ValueError: for ever, or for so many seconds, with a line when it
+    fails first, when the reason changes, and every ten minutes."""
+    previous, said, started = "", 0.0, time.monotonic()
     while True:
         try:
             return attempt()
@@ -67,4 +68,6 @@ def retry(seconds: float, what: str, attempt: Callable[[], Any]) -> Any:
             if reason != previous or time.monotonic() - said >= 600:
                 log(f"{what}: not yet, trying on ({reason})")
                 previous, said = reason, time.monotonic()
+        if time.monotonic() - started > limit:
+            return None
         time.sleep(seconds)

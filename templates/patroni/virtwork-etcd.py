@@ -11,10 +11,12 @@ identity, it would have forgotten what it had voted for, and the cluster what wa
 import base64
 import http.server
 import json
+import math
 import os
 import pathlib
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -39,6 +41,7 @@ def data_mount() -> pathlib.Path:
 DIRECTORY = data_mount() / "etcd"
 # A person's word that etcd's data is lost for good.
 PERMISSION = data_mount() / "found-etcd"
+CONFIGURED = pathlib.Path("/run/postgresql/virtwork.configured")
 
 
 def has_data() -> bool:
@@ -202,17 +205,65 @@ def vote() -> None:
             lab.log(f"etcd: {lab.NODE} has a vote")
 
 
+def key(name: str) -> str:
+    return base64.b64encode(f"/service/{lab.LAB['LAB']}/{name}".encode()).decode()
+
+
 def settle() -> None:
-    """Before Patroni starts on the one node that may make a database. When that was cut off, Patroni of all nodes would wait
-    for it for ever: the mark that somebody is at it is taken away, since nobody is."""
-    if lab.NODE != lab.ETCD_NODES[0]:
-        return
-    key = base64.b64encode(f"/service/{lab.LAB['LAB']}/initialize".encode()).decode()
-    compare = [{"key": key, "target": "VALUE", "result": "EQUAL", "value": ""},
-               {"key": key, "target": "CREATE", "result": "GREATER", "create_revision": "0"}]
-    change = {"compare": compare, "success": [{"request_delete_range": {"key": key}}]}
-    if lab.ask("localhost", CLIENTS, "/v3/kv/txn", change, seconds=10).get("succeeded"):
+    """Before Patroni starts: what the node that may make a database left when it was cut off goes, and the config's settings
+    that all nodes have in common get where Patroni reads them. Each node does that once after its start: the one that
+    started last has the newest config."""
+    if lab.NODE == lab.ETCD_NODES[0]:
+        lab.retry(1, "waiting for etcd", begin_anew, math.inf if not has_database() else 15)
+    if not CONFIGURED.exists():
+        lab.retry(1, "putting the config's settings into etcd", configure, 15)
+
+
+def begin_anew() -> None:
+    """Patroni of all nodes would wait for ever for the one that was cut off when it made the database: the mark that
+    somebody is at it is taken away, since nobody is."""
+    compare = [{"key": key("initialize"), "target": "VALUE", "result": "EQUAL", "value": ""},
+               {"key": key("initialize"), "target": "CREATE", "result": "GREATER", "create_revision": "0"}]
+    change = {"compare": compare, "success": [{"request_delete_range": {"key": key("initialize")}}]}
+    if ask_store("txn", change).get("succeeded"):
         lab.log("Patroni was cut off when it made the database: it may begin anew")
+
+
+def configure() -> None:
+    found = ask_store("range", {"key": key("config")}).get("kvs")
+    # Without one the first node brings it along with the database.
+    if found:
+        wanted = json.loads(subprocess.run(["python3", "-I", "/usr/local/lib/virtwork/patroni-config.py", "dynamic"], check=True,
+                                           capture_output=True, text=True).stdout)
+        there = json.loads(base64.b64decode(found[0]["value"]))
+        merged = merge(there, wanted)
+        if merged != there:
+            value = base64.b64encode(json.dumps(merged).encode()).decode()
+            change = {"compare": [{"key": key("config"), "target": "MOD", "result": "EQUAL",
+                                   "mod_revision": found[0]["mod_revision"]}],
+                      "success": [{"request_put": {"key": key("config"), "value": value}}]}
+            if not ask_store("txn", change).get("succeeded"):
+                raise ValueError("another node was faster")
+            lab.log("the lab's common settings are now those of the config that this node started with")
+    CONFIGURED.touch()
+
+
+def merge(there: Any, wanted: Any) -> Any:
+    """What is wanted, and what is there besides."""
+    if isinstance(there, dict) and isinstance(wanted, dict):
+        return there | {name: merge(there.get(name), value) for name, value in wanted.items()}
+    return wanted
+
+
+def ask_store(path: str, document: Any) -> Any:
+    """etcd's data, of the first member that answers."""
+    error: Exception = OSError("no node answers")
+    for node in sorted(lab.ETCD_NODES, key=lambda name: name != lab.NODE):
+        try:
+            return lab.ask(node, CLIENTS, f"/v3/kv/{path}", document, seconds=5)
+        except (OSError, ValueError) as failure:
+            error = failure
+    raise error
 
 
 def prune() -> None:
@@ -303,7 +354,7 @@ def main() -> None:
             lab.retry(1, "waiting for a vote in etcd's cluster", vote)
         return
     if sys.argv[1:] == ["settle"]:
-        lab.retry(1, "waiting for etcd", settle)
+        settle()
         return
     DIRECTORY.mkdir(mode=0o700, exist_ok=True)
     if has_data() and was_taken_out():

@@ -1,7 +1,6 @@
 #!/bin/bash
-# Beside Patroni. Once after each start of the node: the config's settings that all nodes have in common, into etcd: the node
-# that started last has the newest config. On the leader: roles with the Secret's passwords, the benchmark's tables, no
-# members of nodes that are gone. On a replica: a new clone where it can never catch up, which Patroni does not notice.
+# Beside Patroni. On the leader: roles with the Secret's passwords, the benchmark's tables, no members of nodes that are gone.
+# On a replica: a new clone where it can never catch up, which Patroni does not notice.
 set -euo pipefail
 
 # shellcheck source=templates/common/lib.sh
@@ -15,24 +14,26 @@ trap 'exit 0' TERM
 
 NODE=$(uname -n)
 NODE=${NODE%%.*}
-export PATRONICTL_CONFIG_FILE=/run/postgresql/virtwork.patroni.yml
 SECONDS_WITHOUT_WAL=60
-configured=no streamed_at=0 pruned_at=0
+streamed_at=0 pruned_at=0
 
-# `leader`, `streaming`, `waiting` (a standby without a WAL receiver that streams) or `down`.
+# `leader TIMELINE SYNCHRONOUS_STANDBY…`, `streaming`, `waiting` (a standby without a WAL receiver that streams) or `down`.
 look() {
-  as_postgres timeout 20 psql -XAtqw -d postgres -c "SELECT CASE WHEN NOT pg_is_in_recovery() THEN 'leader'
-    WHEN EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') THEN 'streaming' ELSE 'waiting' END" \
-    2>/dev/null || echo down
+  as_postgres timeout 20 psql -XAtqw -d postgres 2>/dev/null <<'SQL' || echo down
+SELECT pg_is_in_recovery() AS is_standby \gset
+\if :is_standby
+SELECT CASE WHEN EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') THEN 'streaming' ELSE 'waiting' END;
+\else
+SELECT concat_ws(' ', 'leader', ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int,
+  regexp_replace(regexp_replace(current_setting('synchronous_standby_names'), '^\s*(FIRST|ANY)?\s*\d+\s*\(', '', 'i'),
+    '[^a-zA-Z0-9-]+', ' ', 'g'));
+\endif
+SQL
 }
 
-# patronictl says `Not changed` and writes nothing where it is all there.
-configure_lab() {
-  local output
-  output=$(python3 -I /usr/local/lib/virtwork/patroni-config.py dynamic | patronictl edit-config --force --apply - 2>&1) ||
-    return 1
-  configured=yes
-  [[ $output == *'Not changed'* ]] || log "the lab's common settings are those of the config that this node started with"
+# For virtwork-rejoin.py, when this node is no longer the leader.
+note_waited_for() {
+  write_file "$PGDATA/virtwork.waited-for" "$NODE $*"
 }
 
 lead() {
@@ -74,16 +75,21 @@ clone_again() {
 }
 
 main() {
-  local now previous=''
+  local now names previous=''
   find_postgres
   read_pgpass
   tick
   streamed_at=$NOW
   while true; do
     tick
-    now=$(look)
-    if [[ $configured == no && $now == @(leader|streaming) ]]; then
-      configure_lab || true
+    read -r now names < <(look)
+    if [[ $now == leader ]]; then
+      # shellcheck disable=SC2086  # words
+      note_waited_for $names
+    fi
+    # Where etcd did not answer before Patroni started.
+    if [[ ! -e /run/postgresql/virtwork.configured && $now == @(leader|streaming) ]]; then
+      as_postgres python3 -I /usr/local/sbin/virtwork-etcd.py settle
     fi
     if [[ $now != "$previous" ]]; then
       case $now in

@@ -16,8 +16,8 @@ there is, and says so.
 
 When is a commit after the fork worth a copy? Without synchronous standbys always: its client was told that it is committed.
 With them a commit is acknowledged only when a standby has it, and only such a standby takes over by itself. So nothing is
-copied where the one that took over was among those that this node waited for, which its own settings say: after a hundred
-crashes the disk has no hundred copies of what no client was ever told. Where somebody made another node the leader, by
+copied where the one that took over was among those that this node's commits waited for, which it noted while it led: after a
+hundred crashes the disk has no hundred copies of what no client was ever told. Where somebody made another node the leader, by
 `patronictl failover`, there is a copy. (A session that sets synchronous_commit to local or off asks for no better.)
 """
 
@@ -32,6 +32,9 @@ import syslog
 import time
 
 MARGIN = 1 << 30
+KEPT = "virtwork.kept"
+WAITED_FOR = "virtwork.waited-for"
+NODE = os.uname().nodename.partition(".")[0]
 Position = int
 
 
@@ -70,7 +73,6 @@ class Data:
         if "Database system identifier" not in self.control:
             raise Unknown(f"pg_control of {directory} cannot be read")
         self.system = self.control["Database system identifier"]
-        self.was_leader = "recovery" not in self.control["Database cluster state"]
         self.timeline = int(self.control["Latest checkpoint's TimeLineID"])
         self.start = number(self.control["Latest checkpoint location"])
         recovered = number(self.control["Minimum recovery ending location"])
@@ -104,40 +106,14 @@ class Data:
         return max(number(found[1]), self.start)
 
     def waited_for(self) -> set[str]:
-        """The standbys that a commit waited for when this was the leader, by what Patroni wrote down before it held. A Patroni
-        that was started since then may have written something else; what was there before, `remember` has noted."""
-        found = synchronous_names(self.directory)
-        noted = self.directory / NOTED
-        started = self.directory / "postmaster.opts"
-        if not found and noted.exists() and started.exists() and noted.stat().st_mtime > started.stat().st_mtime:
-            found = noted.read_text()
-        return set(re.findall(r"[\w-]+", re.sub(r"^(FIRST|ANY)?\s*\d+\s*\(", "", found, flags=re.IGNORECASE)))
-
-
-NOTED = "virtwork.waited-for"
-
-
-def synchronous_names(directory: pathlib.Path) -> str:
-    found = ""
-    for line in (directory / "postgresql.conf").read_text(errors="replace").splitlines():
-        match = re.match(r"synchronous_standby_names\s*=\s*'(.*)'", line)
-        if match:
-            found = match[1]
-    return found
-
-
-def remember(directory: pathlib.Path) -> None:
-    """Before Patroni starts. A server that runs goes on, and with it what its commits wait for: then nothing is noted."""
-    noted = directory / NOTED
-    try:
-        os.kill(int((directory / "postmaster.pid").read_text().split()[0]), 0)
-        noted.unlink(missing_ok=True)
-        return
-    except (OSError, ValueError, IndexError):
-        pass
-    if (directory / "postgresql.conf").exists():
-        noted.write_text(synchronous_names(directory))
-        os.sync()
+        """The standbys that commits waited for on this timeline, where this node led. Noted beside the running leader by
+        virtwork-patroni-watch.sh: Patroni's own settings are written anew before they are needed here. Copied along by
+        clones and by pg_rewind, hence the node's name in it."""
+        try:
+            node, timeline, *names = (self.directory / WAITED_FOR).read_text().split()
+        except (OSError, ValueError):
+            return set()
+        return set(names) if (node, timeline) == (NODE, str(self.timeline)) else set()
 
 
 class Source:
@@ -186,6 +162,16 @@ def successor(timeline: int) -> str:
     return ""
 
 
+def is_synchronous() -> bool:
+    """Whether it still is Patroni's rule that only synchronous standbys take over. What the leader noted may be two seconds
+    old, but whoever is taken off its list while the rule holds does not take over either."""
+    import lab
+    try:
+        return bool(lab.ask("localhost", 8008, "/config").get("synchronous_mode"))
+    except (OSError, ValueError):
+        return False
+
+
 def unproven(data: Data, source: Source) -> str:
     """Why the leader may lack something of what is here; nothing when it is proven to have all that counts."""
     if data.system != source.system:
@@ -205,8 +191,7 @@ def unproven(data: Data, source: Source) -> str:
         log(f"nothing was committed here after the leader's history left it, at {text(fork)}")
         return ""
     next_leader = successor(data.timeline)
-    # Only its own settings say what the commits waited for: those of a former leader, not those of a standby.
-    if data.was_leader and next_leader in data.waited_for():
+    if next_leader in data.waited_for() and is_synchronous():
         log(f"{len(commits)} transactions were committed here after the leader's history left it, at {text(fork)}, and none "
             f"was acknowledged: commits waited for {next_leader}, which took over. They go")
         return ""
@@ -257,9 +242,6 @@ def name_of_copy(directory: pathlib.Path) -> pathlib.Path:
         count += 1
         copy = directory.with_name(f"{directory.name}.previous-{count}")
     return copy
-
-
-KEPT = "virtwork.kept"
 
 
 def copied_before(directory: pathlib.Path, state: str) -> bool:
@@ -361,7 +343,7 @@ def clone(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str, conni
 
 
 def clone_once(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str, conninfo: str) -> str:
-    slot = os.uname().nodename.partition(".")[0].replace("-", "_")
+    slot = NODE.replace("-", "_")
     partial = directory.with_name(directory.name + ".new")
     directory.parent.mkdir(parents=True, exist_ok=True)
     remove(partial, wal_mount)
@@ -424,10 +406,6 @@ def main() -> int:
     binaries = pathlib.Path(family("binary_directory"))
     # Where the WAL disk is mounted, if there is one.
     wal_mount = family("! mountpoint -q $WAL_MOUNT || echo $WAL_MOUNT")
-    if words == ["remember"]:
-        data = run("bash", "-c", '. /usr/local/lib/virtwork/lib.sh; find_binaries; echo "$PGDATA"').stdout
-        remember(pathlib.Path(data.strip()))
-        return 0
     if words[:1] not in (["aside"], ["clone"], ["initialise"]):
         return rewind(words, binaries, wal_mount)
     options, _ = parser.parse_known_args(words[1:])
