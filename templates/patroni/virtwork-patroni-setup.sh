@@ -102,6 +102,7 @@ configure_patroni() {
   text=$(VIRTWORK_WATCHDOG=$WATCHDOG as_postgres python3 -I /usr/local/lib/virtwork/patroni-config.py "$NODE" "$BINDIR" \
     "$PGDATA" "$PKI" "$PGPASSFILE") || fail "Patroni's configuration could not be made"
   write_file "$CONFIG" "$text"
+  rm -f /run/postgresql/virtwork.configured
   # Where patronictl looks, for root.
   install -d -m 0700 /root/.config /root/.config/patroni
   ln -sfn "$CONFIG" /root/.config/patroni/patronictl.yaml
