@@ -8,7 +8,7 @@
 . /usr/local/lib/virtwork/standby.sh
 # shellcheck source=templates/manual/clone.sh
 . /usr/local/lib/virtwork/clone.sh
-# shellcheck source=templates/manual/database.sh
+# shellcheck source=templates/common/database.sh
 . /usr/local/lib/virtwork/database.sh
 
 # On the data disk, from `virtwork-rejoin` until it is done: a boot in between goes on with it.

@@ -16,7 +16,7 @@ set -euo pipefail
 . /usr/local/lib/virtwork/node.sh
 # shellcheck source=templates/manual/standby.sh
 . /usr/local/lib/virtwork/standby.sh
-# shellcheck source=templates/manual/database.sh
+# shellcheck source=templates/common/database.sh
 . /usr/local/lib/virtwork/database.sh
 
 trap 'exit 0' TERM

@@ -4,7 +4,8 @@ Each scenario is told once, on the family where it says most: the default image,
 (packages that start servers, several majors side by side). The core is told on every major that there are packages of."""
 
 import images
-from images import DEBIAN_11, DEBIAN_12, DEBIAN_13, FEDORA_44, FORKY
+from images import DEBIAN_11, DEBIAN_12, DEBIAN_13, DEBIAN_13_PATRONI, FEDORA_44, FEDORA_44_PATRONI, FORKY
+from scenarios import patroni
 from scenarios.core import Core
 from scenarios.faults import Faults
 from scenarios.hardship import Hardship
@@ -16,13 +17,14 @@ from scenarios.restored import Restored
 from scenarios.scale import Scale
 from scenarios.topology import Synchronous, Topology, Warm
 
-CONTAINERS = [(Life, FEDORA_44), (Hardship, FEDORA_44), (Restored, FEDORA_44), (RandomConfigs, None),
-              (Core, DEBIAN_11), (Core, DEBIAN_12), (Core, DEBIAN_13), (Core, FORKY), (Scale, DEBIAN_13),
-              (Faults, DEBIAN_13), (Persistent, DEBIAN_13),
+CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN_13_PATRONI),
+              (patroni.Life, FEDORA_44_PATRONI), (Life, FEDORA_44), (Hardship, FEDORA_44), (Restored, FEDORA_44),
+              (RandomConfigs, None), (Core, DEBIAN_11), (Core, DEBIAN_12), (Core, DEBIAN_13), (Core, FORKY), (Scale, DEBIAN_13),
+              (Faults, DEBIAN_13), (Persistent, DEBIAN_13), (patroni.Packages, DEBIAN_13_PATRONI),
               (Topology, DEBIAN_13), (Synchronous, DEBIAN_11), (Warm, FORKY)]
 # Scale has a scenario that only Debian's directories make sense of.
 FAMILIES = [(Life, DEBIAN_13), (Hardship, DEBIAN_13), (Restored, DEBIAN_13), (Faults, FEDORA_44), (Persistent, FEDORA_44)]
-MACHINES = [(Machines, DEBIAN_13), (PlainMachine, DEBIAN_13)]
+MACHINES = [(Machines, DEBIAN_13), (PlainMachine, DEBIAN_13), (patroni.Watchdog, DEBIAN_13_PATRONI)]
 TIERS = {"containers": CONTAINERS, "machines": MACHINES}
 
 

@@ -140,6 +140,23 @@ def _fedora(name, base):
                   (plain, container), (full, plain, container), {"fedora": rpms})
 
 
+def _patroni(base):
+    """The same with Patroni, etcd and HAProxy: layers of their own, so that the other images stay as they are."""
+    release = base.pool.release
+    pool = Image("patroni-pool", release, ["patroni-packages.sh"], [base.pool])
+    golden = Image("patroni-golden", release, ["patroni-packages.sh", "layer.sh"], [*base.golden, pool], layers=[*base.golden])
+    disks = base.disks and Image("patroni-machine", release, ["patroni-packages.sh", "patroni-golden.sh"], [base.disks, pool])
+    return dataclasses.replace(base, name=f"{base.name}-patroni", pool=pool, golden=(golden, *base.golden),
+                               repository={"debian": pool}, disks=disks)
+
+
+def _patroni_fedora(base, patroni):
+    """The RPM family as a golden image; its own repositories have no Patroni."""
+    golden = Image("patroni-fedora-golden", base.pool.release, ["layer.sh"], [*base.golden, base.pool, patroni.golden[0]],
+                   layers=[*base.golden])
+    return dataclasses.replace(base, name=f"{base.name}-patroni", pool=patroni.pool, golden=(golden, *base.golden))
+
+
 DEBIAN_11 = _debian("11", "bullseye", 13)
 DEBIAN_12 = _debian("12", "bookworm", 15)
 DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
@@ -147,6 +164,8 @@ DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
 # longer boots as a container on a host with control groups of version 1.
 FORKY = _debian("forky", "trixie-forky", 18)
 FEDORA_44 = _fedora("44", FORKY)
+DEBIAN_13_PATRONI = _patroni(DEBIAN_13)
+FEDORA_44_PATRONI = _patroni_fedora(FEDORA_44, _patroni(FORKY))
 SYSTEMS = [DEBIAN_11, DEBIAN_12, DEBIAN_13, FORKY, FEDORA_44]
 
 

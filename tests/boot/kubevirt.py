@@ -67,6 +67,7 @@ class VirtualMachine:
         self.uuid = spec["domain"]["firmware"]["uuid"]
         self.memory = quantity(spec["domain"].get("memory", {}).get("guest", "2Gi"))
         self.root_templates = {t["metadata"]["name"]: t for t in document["spec"].get("dataVolumeTemplates", [])}
+        self.watchdog = spec["domain"]["devices"].get("watchdog")
         volumes = {volume["name"]: volume for volume in spec["volumes"]}
         self.disks = [self._disk(disk, volumes) for disk in spec["domain"]["devices"]["disks"]]
         if spec["domain"]["devices"]["interfaces"] != [{"name": "default", "masquerade": {}}]:

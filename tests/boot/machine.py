@@ -56,6 +56,10 @@ class Machine:
         for number, device in enumerate(devices, 1):
             ports += ["-device", f"pcie-root-port,id=port{number},chassis={number}",
                       "-device", f"{device},bus=port{number}"]
+        if self.vm.watchdog:
+            # Without -no-reboot it would begin anew; so the harness sees that it was reset.
+            (kind, settings), = ((kind, settings) for kind, settings in self.vm.watchdog.items() if kind != "name")
+            ports += ["-device", f"{kind},bus=pcie.0", "-action", f"watchdog={settings['action']}"]
         log = open(self.directory / "qemu.log", "wb")
         self.process = subprocess.Popen(
             in_netns(

@@ -13,6 +13,7 @@ import os
 import pathlib
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import urllib.parse
@@ -26,6 +27,7 @@ MIRROR = "192.0.2.10"
 PROXY = "192.0.2.20"
 GATEWAY = "169.254.1.1"
 CLONE_NEWNET = 0x40000000
+UNVERIFIED = ssl._create_unverified_context()
 
 NAT = """
 table ip nat {
@@ -175,8 +177,19 @@ class Network:
 
     def answers(self, address, probe):
         """Whether a readiness probe succeeds, as the kubelet asks from the calling thread's namespace."""
+        seconds = probe.get("timeoutSeconds", 1)
+        if "tcpSocket" in probe:
+            try:
+                socket.create_connection((address, probe["tcpSocket"]["port"]), seconds).close()
+            except OSError:
+                return False
+            return True
         get = probe["httpGet"]
-        connection = http.client.HTTPConnection(address, get["port"], timeout=probe["timeoutSeconds"])
+        if get.get("scheme") == "HTTPS":
+            # The kubelet does not look at certificates.
+            connection = http.client.HTTPSConnection(address, get["port"], timeout=seconds, context=UNVERIFIED)
+        else:
+            connection = http.client.HTTPConnection(address, get["port"], timeout=seconds)
         try:
             connection.request("GET", get["path"])
             return 200 <= connection.getresponse().status < 400
@@ -214,8 +227,8 @@ def _translate(address, port, targets):
     if len(targets) == 1:
         return [f"{match} dnat to {targets[0]}:{target_port}"]
     if targets:
-        choices = ", ".join(f"{i} : {target}" for i, target in enumerate(targets))
-        return [f"{match} dnat to numgen random mod {len(targets)} map {{ {choices} }}"]
+        choices = ", ".join(f"{i} : {target} . {target_port}" for i, target in enumerate(targets))
+        return [f"{match} dnat ip to numgen random mod {len(targets)} map {{ {choices} }}"]
     return []
 
 

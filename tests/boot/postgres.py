@@ -20,7 +20,7 @@ def ask(netns, address, statement, user, password, database, timeout=30):
 
 class Writer:
     """Writes numbered rows into a table of its own through the primary's Service, and remembers those that the server
-    acknowledged. A row that failed is not repeated: its number is left out."""
+    acknowledged. A row that failed is not repeated: its number is left out. `sessions` counts those with a row."""
 
     TABLE = "boot_test_rows"
 
@@ -28,6 +28,7 @@ class Writer:
         self.lab = lab
         self.pause = 1 / per_second
         self.acknowledged = []
+        self.sessions = 0
         self.ending = threading.Event()
         lab.sql(lab.primary, f"CREATE TABLE IF NOT EXISTS {self.TABLE} (n bigint PRIMARY KEY)")
         self.number = int(lab.sql(lab.primary, f"SELECT coalesce(max(n), 0) FROM {self.TABLE}"))
@@ -52,6 +53,7 @@ class Writer:
                      "keepalives_idle=1 keepalives_interval=1 keepalives_count=3"),
             env={**os.environ, "PGPASSWORD": lab.passwords["client-password"]}, text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        first = True
         try:
             while not self.ending.is_set():
                 self.number += 1
@@ -60,6 +62,8 @@ class Writer:
                 if session.stdout.readline().strip() != str(self.number):
                     break
                 self.acknowledged.append(self.number)
+                self.sessions += first
+                first = False
                 time.sleep(self.pause)
         except OSError:
             pass

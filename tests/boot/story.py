@@ -41,6 +41,9 @@ class Story:
     title = ""
     image = "golden"
     containers = True
+    lab_kind = Lab
+    rounds = 3
+    """How often stories repeat what they do at random moments."""
     numbers = itertools.count(1)
 
     def __init__(self, system, generator, directory):
@@ -71,7 +74,7 @@ class Story:
         directory = self.directory / name
         directory.mkdir(parents=True)
         self.stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        lab = Lab(name, directory, self.generator, system or self.system, self.image, self.containers)
+        lab = self.lab_kind(name, directory, self.generator, system or self.system, self.image, self.containers)
         self.stack.callback(lab.close)
         return lab
 

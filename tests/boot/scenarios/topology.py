@@ -346,7 +346,6 @@ class Synchronous(Promotions):
     """`rounds` times the primary is killed at a random moment, a standby promoted, and the old primary brought back."""
 
     title = "synchronous standbys, the primary killed again and again"
-    rounds = 3
 
     def setup(self):
         self.lab = self.new_lab()
