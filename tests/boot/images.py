@@ -93,7 +93,8 @@ def _remove(path):
 class System:
     """What the harness boots for an image that gen knows as `image`. `release` is the Debian it is made from, `major`
     that of its PostgreSQL. Layers of a container's root, upmost first: `plain` without and `golden` with PostgreSQL;
-    `disks` are those of a machine. `repository` is what its guests install from, by the path at the mirror."""
+    `disks` are those of a machine, `security` what its kernel is told of security modules. `repository` is what its guests
+    install from, by the path at the mirror."""
 
     name: str
     family: str
@@ -104,6 +105,7 @@ class System:
     golden: tuple
     repository: dict
     disks: Image | None = None
+    security: str = "audit=0 apparmor=0"
 
     def layers(self, kind):
         return [layer.path for layer in getattr(self, kind)]
