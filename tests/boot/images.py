@@ -142,6 +142,17 @@ def _fedora(name, base):
                   (plain, container), (full, plain, container), {"fedora": rpms})
 
 
+def _enforcing(name, base):
+    """The stand-in for Fedora as a machine that enforces SELinux, over a Debian that boots as one."""
+    release = base.pool.release
+    rpms = Image("rpms", release, ["rpms"], [base.golden[0]])
+    disks = Image("selinux", release, ["packages.sh", "fedora.sh", "fedora", "fedora-golden.sh", "selinux"],
+                  [base.disks, base.pool, rpms])
+    # The backlog keeps what the kernel has to say before auditd runs.
+    return System(f"fedora-{name}-selinux", "rpm", f"quay.io/containerdisks/fedora:{name}", base.major, base.pool, (), (),
+                  {"fedora": rpms}, disks, "security=selinux selinux=1 enforcing=1 audit=1 audit_backlog_limit=8192")
+
+
 DEBIAN_11 = _debian("11", "bullseye", 13)
 DEBIAN_12 = _debian("12", "bookworm", 15)
 DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
@@ -149,6 +160,7 @@ DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
 # longer boots as a container on a host with control groups of version 1.
 FORKY = _debian("forky", "trixie-forky", 18)
 FEDORA_44 = _fedora("44", FORKY)
+FEDORA_44_SELINUX = _enforcing("44", DEBIAN_13)
 SYSTEMS = [DEBIAN_11, DEBIAN_12, DEBIAN_13, FORKY, FEDORA_44]
 
 
