@@ -31,9 +31,8 @@ cp "$here/selinux/boot-test.cil" "$root/tmp/"
 chroot "$root" semodule --noreload --install=/tmp/boot-test.cil
 rm "$root/tmp/boot-test.cil"
 contexts=/etc/selinux/default/contexts/files/file_contexts
-# As in Fedora's postgresql.fc, which finds these in /usr/bin, where the stand-in has links. And journalctl, whose domain
-# here is that of one unit of systemd's: a caller without a terminal gets no line from it.
-for program in "$root"/usr/lib/postgresql/*/bin/* "$root/usr/bin/journalctl"; do
+# As in Fedora's postgresql.fc, which finds these in /usr/bin, where the stand-in has links.
+for program in "$root"/usr/lib/postgresql/*/bin/*; do
   case ${program##*/} in
     initdb | pg_ctl | postgres) type=postgresql_exec_t ;;
     *) type=bin_t ;;
@@ -44,6 +43,8 @@ umount "$root/proc" "$root/mnt"
 
 policy=$(echo "$root"/etc/selinux/default/policy/policy.*)
 chroot "$root" setfiles -F -c "${policy#"$root"}" "$contexts" /
+# Its domain here is that of a unit of systemd's, which may not read the journal: no script would get a line of it.
+chroot "$root" chcon system_u:object_r:bin_t:s0 /usr/bin/journalctl
 truncate -s 4G "$target/golden.raw"
 mke2fs -q -t ext4 -L root -E lazy_itable_init=0,lazy_journal_init=0 -d "$root" "$target/golden.raw"
 rm -rf "$root"
