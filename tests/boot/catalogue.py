@@ -4,7 +4,8 @@ Each scenario is told once, on the family where it says most: the default image,
 (packages that start servers, several majors side by side). The core is told on every major that there are packages of."""
 
 import images
-from images import DEBIAN_11, DEBIAN_12, DEBIAN_13, DEBIAN_13_PATRONI, FEDORA_44, FEDORA_44_PATRONI, FORKY
+from images import (DEBIAN_11, DEBIAN_12, DEBIAN_13, DEBIAN_13_PATRONI, FEDORA_44, FEDORA_44_PATRONI, FEDORA_44_SELINUX,
+                    FORKY)
 from scenarios import patroni
 from scenarios.core import Core
 from scenarios.faults import Faults
@@ -15,6 +16,7 @@ from scenarios.persistent import Persistent
 from scenarios.random_configs import RandomConfigs
 from scenarios.restored import Restored
 from scenarios.scale import Scale
+from scenarios.selinux import Selinux
 from scenarios.topology import Synchronous, Topology, Warm
 
 CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN_13_PATRONI),
@@ -24,7 +26,8 @@ CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN
               (Topology, DEBIAN_13), (Synchronous, DEBIAN_11), (Warm, FORKY)]
 # Scale has a scenario that only Debian's directories make sense of.
 FAMILIES = [(Life, DEBIAN_13), (Hardship, DEBIAN_13), (Restored, DEBIAN_13), (Faults, FEDORA_44), (Persistent, FEDORA_44)]
-MACHINES = [(Machines, DEBIAN_13), (PlainMachine, DEBIAN_13), (patroni.Watchdog, DEBIAN_13_PATRONI)]
+MACHINES = [(Machines, DEBIAN_13), (Selinux, FEDORA_44_SELINUX), (patroni.Watchdog, DEBIAN_13_PATRONI),
+            (PlainMachine, DEBIAN_13)]
 TIERS = {"containers": CONTAINERS, "machines": MACHINES}
 
 

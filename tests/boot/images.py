@@ -93,7 +93,8 @@ def _remove(path):
 class System:
     """What the harness boots for an image that gen knows as `image`. `release` is the Debian it is made from, `major`
     that of its PostgreSQL. Layers of a container's root, upmost first: `plain` without and `golden` with PostgreSQL;
-    `disks` are those of a machine. `repository` is what its guests install from, by the path at the mirror."""
+    `disks` are those of a machine, `security` what its kernel is told of security modules. `repository` is what its guests
+    install from, by the path at the mirror."""
 
     name: str
     family: str
@@ -104,6 +105,7 @@ class System:
     golden: tuple
     repository: dict
     disks: Image | None = None
+    security: str = "audit=0 apparmor=0"
 
     def layers(self, kind):
         return [layer.path for layer in getattr(self, kind)]
@@ -157,6 +159,17 @@ def _patroni_fedora(base, patroni):
     return dataclasses.replace(base, name=f"{base.name}-patroni", pool=patroni.pool, golden=(golden, *base.golden))
 
 
+def _enforcing(name, base):
+    """The stand-in for Fedora as a machine that enforces SELinux, over a Debian that boots as one."""
+    release = base.pool.release
+    rpms = Image("rpms", release, ["rpms"], [base.golden[0]])
+    disks = Image("selinux", release, ["packages.sh", "fedora.sh", "fedora", "fedora-golden.sh", "selinux"],
+                  [base.disks, base.pool, rpms])
+    # The backlog keeps what the kernel has to say before auditd runs.
+    return System(f"fedora-{name}-selinux", "rpm", f"quay.io/containerdisks/fedora:{name}", base.major, base.pool, (), (),
+                  {"fedora": rpms}, disks, "security=selinux selinux=1 enforcing=1 audit=1 audit_backlog_limit=8192")
+
+
 DEBIAN_11 = _debian("11", "bullseye", 13)
 DEBIAN_12 = _debian("12", "bookworm", 15)
 DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
@@ -166,6 +179,7 @@ FORKY = _debian("forky", "trixie-forky", 18)
 FEDORA_44 = _fedora("44", FORKY)
 DEBIAN_13_PATRONI = _patroni(DEBIAN_13)
 FEDORA_44_PATRONI = _patroni_fedora(FEDORA_44, _patroni(FORKY))
+FEDORA_44_SELINUX = _enforcing("44", DEBIAN_13)
 SYSTEMS = [DEBIAN_11, DEBIAN_12, DEBIAN_13, FORKY, FEDORA_44]
 
 

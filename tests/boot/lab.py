@@ -128,7 +128,7 @@ class Lab:
         if self.containers:
             guest = Container(vm, f"{self.name}-{vm.name}", node.directory, pod, self.system.layers(image))
         else:
-            guest = Machine(vm, node.directory, pod, self.system.disks.path, image)
+            guest = Machine(vm, node.directory, pod, self.system.disks.path, image, self.system.security)
         node.guest = guest
         guest.start(seed, files, data)
 
