@@ -24,7 +24,8 @@ fn database(plan: &Plan, role: Role) -> Document<'_> {
         "kind" => "Service",
         "metadata" => metadata(plan, &name, None, &plan.annotations.service),
         "spec" => map! {
-            "ipFamilyPolicy" => plan.ip_family_policy,
+            "ipFamilies" => families(plan),
+            "ipFamilyPolicy" => plan.ip.policy,
             "selector" => selector(plan, Some(role)),
             "ports" => ports(),
         },
@@ -42,12 +43,19 @@ fn nodes(plan: &Plan) -> Document<'_> {
         "spec" => map! {
             "clusterIP" => "None",
             "publishNotReadyAddresses" => true,
-            "ipFamilyPolicy" => plan.ip_family_policy,
+            "ipFamilies" => families(plan),
+            "ipFamilyPolicy" => plan.ip.policy,
             "selector" => selector(plan, None),
             "ports" => ports(),
         },
     };
     Document::new("Service", name, tree)
+}
+
+/// The first is the one of `clusterIP`, which stays as it is for the life of a Service.
+fn families(plan: &Plan) -> Option<Yaml<'static>> {
+    let families = &plan.ip.families;
+    (!families.is_empty()).then(|| Yaml::items(families.iter().map(|family| Yaml::from(*family))))
 }
 
 fn ports() -> Yaml<'static> {
