@@ -4,12 +4,13 @@ Each scenario is told once, on the family where it says most: the default image,
 (packages that start servers, several majors side by side). The core is told on every major that there are packages of."""
 
 import images
-from images import DEBIAN_11, DEBIAN_12, DEBIAN_13, FEDORA_44, FORKY
+from images import DEBIAN_11, DEBIAN_12, DEBIAN_13, FEDORA_44, FEDORA_44_NM, FORKY
 from scenarios.core import Core
+from scenarios.families import DualStack, Ipv6Only
 from scenarios.faults import Faults
 from scenarios.hardship import Hardship
 from scenarios.life import Life
-from scenarios.machines import Machines, PlainMachine
+from scenarios.machines import Ipv6Machines, Machines, PlainMachine
 from scenarios.persistent import Persistent
 from scenarios.random_configs import RandomConfigs
 from scenarios.restored import Restored
@@ -17,10 +18,11 @@ from scenarios.scale import Scale
 
 CONTAINERS = [(Life, FEDORA_44), (Hardship, FEDORA_44), (Restored, FEDORA_44), (RandomConfigs, None),
               (Core, DEBIAN_11), (Core, DEBIAN_12), (Core, DEBIAN_13), (Core, FORKY), (Scale, DEBIAN_13),
-              (Faults, DEBIAN_13), (Persistent, DEBIAN_13)]
+              (Faults, DEBIAN_13), (Persistent, DEBIAN_13), (Ipv6Only, FEDORA_44_NM), (DualStack, FEDORA_44_NM),
+              (Ipv6Only, DEBIAN_13), (DualStack, DEBIAN_13)]
 # Scale has a scenario that only Debian's directories make sense of.
 FAMILIES = [(Life, DEBIAN_13), (Hardship, DEBIAN_13), (Restored, DEBIAN_13), (Faults, FEDORA_44), (Persistent, FEDORA_44)]
-MACHINES = [(Machines, DEBIAN_13), (PlainMachine, DEBIAN_13)]
+MACHINES = [(Machines, DEBIAN_13), (PlainMachine, DEBIAN_13), (Ipv6Machines, DEBIAN_13)]
 TIERS = {"containers": CONTAINERS, "machines": MACHINES}
 
 

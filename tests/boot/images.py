@@ -140,6 +140,14 @@ def _fedora(name, base):
                   (plain, container), (full, plain, container), {"fedora": rpms})
 
 
+def _network_manager(base):
+    """The same with NetworkManager: a layer of its own, so that the other images stay as they are."""
+    release = base.pool.release
+    pool = Image("nm-pool", release, [], [base.plain[-1]])
+    layer = Image("fedora-nm", release, ["layer.sh"], [*base.golden, pool], layers=[*base.golden])
+    return dataclasses.replace(base, name=f"{base.name}-networkmanager", golden=(layer, *base.golden))
+
+
 DEBIAN_11 = _debian("11", "bullseye", 13)
 DEBIAN_12 = _debian("12", "bookworm", 15)
 DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
@@ -147,6 +155,7 @@ DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
 # longer boots as a container on a host with control groups of version 1.
 FORKY = _debian("forky", "trixie-forky", 18)
 FEDORA_44 = _fedora("44", FORKY)
+FEDORA_44_NM = _network_manager(FEDORA_44)
 SYSTEMS = [DEBIAN_11, DEBIAN_12, DEBIAN_13, FORKY, FEDORA_44]
 
 

@@ -41,6 +41,7 @@ class Story:
     title = ""
     image = "golden"
     containers = True
+    families = ("IPv4",)
     numbers = itertools.count(1)
 
     def __init__(self, system, generator, directory):
@@ -71,7 +72,8 @@ class Story:
         directory = self.directory / name
         directory.mkdir(parents=True)
         self.stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        lab = Lab(name, directory, self.generator, system or self.system, self.image, self.containers)
+        lab = Lab(name, directory, self.generator, system or self.system, self.image, self.containers,
+                  self.families)
         self.stack.callback(lab.close)
         return lab
 
