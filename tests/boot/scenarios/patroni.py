@@ -89,6 +89,12 @@ class Patroni(Checks):
                 expect_equal(writer.missing(name, acknowledged), [], f"acknowledged rows missing on {name}")
         self.load_runs()
 
+    def members(self):
+        text = self.lab.guest(self.lab.primary).run("bash", "-c", """
+            etcdctl --cacert /run/virtwork-pki/ca.crt --cert /run/virtwork-pki/node.crt --key /run/virtwork-pki/node.key \
+              --endpoints https://localhost:2379 member list""")
+        return sorted(line.split(", ")[2] for line in text.splitlines() if line.split(", ")[5] == "false")
+
     def copies(self, name):
         return self.in_data(name, "ls -d $PGDATA.previous* 2>/dev/null | sort -V || true").split()
 
@@ -339,12 +345,6 @@ class TwoNodes(Life):
         self.settled()
         expect_equal(self.members(), sorted(lab.nodes), "members of etcd")
 
-    def members(self):
-        text = self.lab.guest(self.lab.primary).run("bash", "-c", """
-            etcdctl --cacert /run/virtwork-pki/ca.crt --cert /run/virtwork-pki/node.crt --key /run/virtwork-pki/node.key \
-              --endpoints https://localhost:2379 member list""")
-        return sorted(line.split(", ")[2] for line in text.splitlines() if line.split(", ")[5] == "false")
-
     @scenario("a replica away until its slot is lost clones again by itself")
     def slot_lost(self):
         lab = self.lab
@@ -421,6 +421,8 @@ class ThreeNodes(Patroni):
         lab.apply(self.config)
         lab.start("db-witness-0")
         lab.wait_for_journal("db-witness-0", "has a vote")
+        self.in_journal("db-witness-0", "db-node-2 is no longer in the lab: taking it out")
+        expect_equal(self.members(), sorted(lab.nodes), "members of etcd")
         leader = lab.primary
         wait_until("the slot is gone or given a time", lambda: lab.sql(
             leader, "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'db_node_2' AND active") == "0", 60)
