@@ -22,6 +22,7 @@ class Patroni(Checks):
     """What the stories have in common."""
 
     lab_kind = PatroniLab
+    synchronous = False
 
     def lab_config(self, **changes):
         return config(self.system, failover={"mode": "patroni", "ttl": TTL}, **changes)
@@ -86,8 +87,19 @@ class Patroni(Checks):
                 acknowledged = list(writer.acknowledged)
                 if name != lab.primary:
                     lab.wait_for_replay(name)
-                expect_equal(writer.missing(name, acknowledged), [], f"acknowledged rows missing on {name}")
+                missing = writer.missing(name, acknowledged)
+                if missing and not self.synchronous:
+                    self.kept_aside(writer, missing)
+                else:
+                    expect_equal(missing, [], f"acknowledged rows missing on {name}")
         self.load_runs()
+
+    def kept_aside(self, writer, missing):
+        """Without synchronous standbys a successor may lack rows that a client was told of: they are in a copy."""
+        condition = f"{writer.TABLE} WHERE n IN ({', '.join(map(str, missing))})"
+        found = [self.rows_kept(name, copy, condition) for name in self.lab.database_nodes for copy in self.copies(name)]
+        expect(str(len(missing)) in found, f"acknowledged rows {missing} are neither on the leader nor in a copy: {found}")
+        writer.acknowledged = sorted(set(writer.acknowledged) - set(missing))
 
     def members(self):
         text = self.lab.guest(self.lab.primary).run("bash", "-c", """
@@ -179,7 +191,7 @@ class Life(Patroni):
         self.not_in_journal(former, "keeping a copy", "cloning")
         self.services_lead()
 
-    @scenario("the postmaster of the leader is killed: another takes over at once")
+    @scenario("the postmaster of the leader is killed: it comes back in its place, with all that was acknowledged")
     def killed(self):
         lab = self.lab
         former = lab.primary
@@ -376,6 +388,7 @@ class TwoNodes(Life):
 
 class ThreeNodes(Patroni):
     title = "Patroni, three nodes, synchronous"
+    synchronous = True
 
     def setup(self):
         self.lab = self.new_lab()
