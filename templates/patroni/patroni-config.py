@@ -49,8 +49,9 @@ def dynamic() -> dict[str, Any]:
         "ttl": int(lab.LAB["PATRONI_TTL"]),
         "loop_wait": int(lab.LAB["PATRONI_LOOP_WAIT"]),
         "retry_timeout": int(lab.LAB["PATRONI_RETRY_TIMEOUT"]),
-        # A leader that crashed is not waited for, where another one can take over.
-        "primary_start_timeout": 0,
+        # A leader that crashed gets time to come back in its place: only it is sure to have all that was acknowledged. With
+        # synchronous standbys another one has it, too, and takes over at once.
+        "primary_start_timeout": 0 if synchronous else 60,
         # What a standby may be behind and still take over. What it lacks stays on the disk of the former leader, which keeps
         # it aside; in synchronous mode it lacks nothing.
         "maximum_lag_on_failover": 16 << 20,

@@ -150,9 +150,16 @@ def ask_cluster(path: str, document: Any, seconds: float = 7) -> Any:
 
 
 def resolves(node: str) -> bool:
-    """Whether there is a pod of the name. Only an answer that there is none counts as no."""
+    """Whether there is a pod of the name. Only an answer that there is none counts as no, which a single label does not get:
+    hence with the domain that all nodes' names have."""
     try:
-        socket.getaddrinfo(node, PEERS, type=socket.SOCK_STREAM)
+        domain = socket.getaddrinfo(lab.LAB["NODES_HOST"], PEERS, type=socket.SOCK_STREAM, flags=socket.AI_CANONNAME)[0][3]
+    except socket.gaierror:
+        return True
+    if "." not in domain:
+        return True
+    try:
+        socket.getaddrinfo(f"{node}.{domain}", PEERS, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         return error.errno not in (socket.EAI_NONAME, socket.EAI_NODATA)
     return True

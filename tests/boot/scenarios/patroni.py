@@ -22,6 +22,7 @@ class Patroni(Checks):
     """What the stories have in common."""
 
     lab_kind = PatroniLab
+    synchronous = False
 
     def lab_config(self, **changes):
         return config(self.system, failover={"mode": "patroni", "ttl": TTL}, **changes)
@@ -86,8 +87,25 @@ class Patroni(Checks):
                 acknowledged = list(writer.acknowledged)
                 if name != lab.primary:
                     lab.wait_for_replay(name)
-                expect_equal(writer.missing(name, acknowledged), [], f"acknowledged rows missing on {name}")
+                missing = writer.missing(name, acknowledged)
+                if missing and not self.synchronous:
+                    self.kept_aside(writer, missing)
+                else:
+                    expect_equal(missing, [], f"acknowledged rows missing on {name}")
         self.load_runs()
+
+    def kept_aside(self, writer, missing):
+        """Without synchronous standbys a successor may lack rows that a client was told of: they are in a copy."""
+        condition = f"{writer.TABLE} WHERE n IN ({', '.join(map(str, missing))})"
+        found = [self.rows_kept(name, copy, condition) for name in self.lab.database_nodes for copy in self.copies(name)]
+        expect(str(len(missing)) in found, f"acknowledged rows {missing} are neither on the leader nor in a copy: {found}")
+        writer.acknowledged = sorted(set(writer.acknowledged) - set(missing))
+
+    def members(self):
+        text = self.lab.guest(self.lab.primary).run("bash", "-c", """
+            etcdctl --cacert /run/virtwork-pki/ca.crt --cert /run/virtwork-pki/node.crt --key /run/virtwork-pki/node.key \
+              --endpoints https://localhost:2379 member list""")
+        return sorted(line.split(", ")[2] for line in text.splitlines() if line.split(", ")[5] == "false")
 
     def copies(self, name):
         return self.in_data(name, "ls -d $PGDATA.previous* 2>/dev/null | sort -V || true").split()
@@ -173,7 +191,7 @@ class Life(Patroni):
         self.not_in_journal(former, "keeping a copy", "cloning")
         self.services_lead()
 
-    @scenario("the postmaster of the leader is killed: another takes over at once")
+    @scenario("the postmaster of the leader is killed: it comes back in its place, with all that was acknowledged")
     def killed(self):
         lab = self.lab
         former = lab.primary
@@ -339,12 +357,6 @@ class TwoNodes(Life):
         self.settled()
         expect_equal(self.members(), sorted(lab.nodes), "members of etcd")
 
-    def members(self):
-        text = self.lab.guest(self.lab.primary).run("bash", "-c", """
-            etcdctl --cacert /run/virtwork-pki/ca.crt --cert /run/virtwork-pki/node.crt --key /run/virtwork-pki/node.key \
-              --endpoints https://localhost:2379 member list""")
-        return sorted(line.split(", ")[2] for line in text.splitlines() if line.split(", ")[5] == "false")
-
     @scenario("a replica away until its slot is lost clones again by itself")
     def slot_lost(self):
         lab = self.lab
@@ -376,6 +388,7 @@ class TwoNodes(Life):
 
 class ThreeNodes(Patroni):
     title = "Patroni, three nodes, synchronous"
+    synchronous = True
 
     def setup(self):
         self.lab = self.new_lab()
@@ -421,6 +434,8 @@ class ThreeNodes(Patroni):
         lab.apply(self.config)
         lab.start("db-witness-0")
         lab.wait_for_journal("db-witness-0", "has a vote")
+        self.in_journal("db-witness-0", "db-node-2 is no longer in the lab: taking it out")
+        expect_equal(self.members(), sorted(lab.nodes), "members of etcd")
         leader = lab.primary
         wait_until("the slot is gone or given a time", lambda: lab.sql(
             leader, "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'db_node_2' AND active") == "0", 60)
