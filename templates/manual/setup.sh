@@ -21,6 +21,7 @@ set_up() {
   systemctl --no-block start virtwork-ready.socket
   prepare_node
   write_file /run/virtwork/prepared "$(printf 'BINDIR=%q\nPGDATA=%q' "$BINDIR" "$PGDATA")"
+  [[ ! -e $PGDATA/PG_VERSION ]] || rm -f "$PGDATA.cloning"
   if [[ ! -e $PGDATA/PG_VERSION ]]; then
     begin
   elif [[ -e $PGDATA/$REJOIN ]]; then
