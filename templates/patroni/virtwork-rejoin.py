@@ -105,6 +105,18 @@ class Data:
         assert found
         return max(number(found[1]), self.start)
 
+    def newest_timeline(self) -> int:
+        """Of the WAL that is here, also of what was received and is not replayed yet: pg_control says nothing of that."""
+        names = (path.name for path in (self.directory / "pg_wal").iterdir())
+        return max((int(name[:8], 16) for name in names if re.fullmatch(r"[0-9A-F]{24}", name)), default=0)
+
+    def history(self) -> list[tuple[str, Position]] | None:
+        """Which timelines its own came from, and where each was left; None when that is not here."""
+        try:
+            return forks((self.directory / f"pg_wal/{self.timeline:08X}.history").read_text())
+        except OSError:
+            return None
+
     def waited_for(self) -> set[str]:
         """The standbys that commits waited for on this timeline, where this node led. Noted beside the running leader by
         virtwork-patroni-watch.sh: Patroni's own settings are written anew before they are needed here. Copied along by
@@ -138,11 +150,16 @@ class Source:
 
     def fork(self, timeline: int) -> Position | None:
         """Where the leader's history left a timeline; nothing if it never was on it."""
-        for line in self.command(f"TIMELINE_HISTORY {self.timeline}").splitlines():
-            words = line.rpartition("|")[2].split()
-            if words and words[0] == str(timeline):
-                return number(words[1])
-        return None
+        return next((position for name, position in self.history() if name == str(timeline)), None)
+
+    def history(self) -> list[tuple[str, Position]]:
+        return forks(self.command(f"TIMELINE_HISTORY {self.timeline}").partition("|")[2])
+
+
+def forks(history: str) -> list[tuple[str, Position]]:
+    """The lines of a history file: a timeline, and where it was left."""
+    lines = (line.split() for line in history.splitlines())
+    return [(words[0], number(words[1])) for words in lines if len(words) > 1 and words[0].isdigit()]
 
 
 def successor(timeline: int) -> str:
@@ -178,7 +195,14 @@ def unproven(data: Data, source: Source) -> str:
         return f"its system identifier is {data.system}, the leader's {source.system}"
     if data.timeline > source.timeline:
         return f"it is on timeline {data.timeline}, the leader on {source.timeline}"
+    newest = data.newest_timeline()
+    if newest > data.timeline and newest != source.timeline:
+        return f"it received WAL of timeline {newest} and has not replayed it; the leader is on {source.timeline}"
     if data.timeline == source.timeline:
+        # Disks that were restored may bring two timelines of one number.
+        history = data.history() if data.timeline > 1 else None
+        if history is not None and history != source.history():
+            return f"its timeline {data.timeline} began elsewhere than the leader's of that number"
         end = data.end()
         return "" if end < source.flushed else f"it has WAL up to {text(end)}, the leader up to {text(source.flushed)}"
     fork = source.fork(data.timeline)
