@@ -298,9 +298,12 @@ def copy_tree(directory: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def remove(directory: pathlib.Path, wal_mount: str) -> None:
+    """With its WAL, unless another directory here has the same: a copy that was cut off still points to where it is from."""
     wal = directory / "pg_wal"
     if wal_mount and wal.is_symlink() and wal.resolve().parent == pathlib.Path(wal_mount):
-        shutil.rmtree(wal.resolve(), ignore_errors=True)
+        others = {path.resolve() for path in directory.parent.glob("*/pg_wal") if path != wal}
+        if wal.resolve() not in others:
+            shutil.rmtree(wal.resolve(), ignore_errors=True)
     shutil.rmtree(directory, ignore_errors=True)
 
 
