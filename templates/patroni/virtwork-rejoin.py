@@ -36,6 +36,9 @@ KEPT = "virtwork.kept"
 WAITED_FOR = "virtwork.waited-for"
 NODE = os.uname().nodename.partition(".")[0]
 Position = int
+# Patroni may be killed, and systemd leaves what it had started. A program that went on alone would one day find a leader, and
+# the data of a server that runs by then.
+BOUND = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def log(text: str) -> None:
@@ -290,11 +293,29 @@ def keep_copy(directory: pathlib.Path, data: Data | None, why: str) -> None:
 
 
 def copy_tree(directory: pathlib.Path, target: pathlib.Path) -> None:
-    subprocess.run(["cp", "-a", "--reflink=auto", "--", str(directory), str(target)], check=True)
+    subprocess.run([*BOUND, "cp", "-a", "--reflink=auto", "--", str(directory), str(target)], check=True)
     wal = target / "pg_wal"
     if wal.is_symlink():
         wal.unlink()
-        subprocess.run(["cp", "-a", "--reflink=auto", "--", f"{directory / 'pg_wal'}/", str(wal)], check=True)
+        subprocess.run([*BOUND, "cp", "-a", "--reflink=auto", "--", f"{directory / 'pg_wal'}/", str(wal)], check=True)
+
+
+def wait_for_server(directory: pathlib.Path) -> None:
+    """Until no server runs with the data that is to go."""
+    said = False
+    while is_running(directory):
+        if not said:
+            log(f"waiting: a server runs with {directory}; nothing is touched while it does")
+            said = True
+        time.sleep(2)
+
+
+def is_running(directory: pathlib.Path) -> bool:
+    try:
+        pid = (directory / "postmaster.pid").read_text().split()[0]
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "postgres"
+    except (OSError, IndexError):
+        return False
 
 
 def remove(directory: pathlib.Path, wal_mount: str) -> None:
@@ -339,6 +360,7 @@ def initialise(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str) 
 
 def set_aside(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str, conninfo: str) -> None:
     why = judge(directory, binaries, conninfo)
+    wait_for_server(directory)
     if why:
         # A clone takes about as much as what is here.
         wait_for_room(directory, size(directory) * 11 // 10 + MARGIN, why)
@@ -384,7 +406,7 @@ def clone_once(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str, 
     log(f"cloning the leader into {directory} through the slot {slot}")
     # Under another name than the member's: what receives the WAL of a clone is no standby that a commit may wait for.
     name = f"clone of {slot}"
-    done = run(str(binaries / "pg_basebackup"), "--no-password", "-D", str(partial), "-X", "stream", "-S", slot,
+    done = run(*BOUND, str(binaries / "pg_basebackup"), "--no-password", "-D", str(partial), "-X", "stream", "-S", slot,
                "--checkpoint=fast", "-d", f"{conninfo} connect_timeout=10 application_name='{name}'", *wal_options(wal_mount))
     if done.returncode != 0:
         return done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason given"
@@ -409,7 +431,7 @@ def rewind(arguments: list[str], binaries: pathlib.Path, wal_mount: str) -> int:
         except Unknown:
             data = None
         keep_copy(directory, data, why)
-    done = run(program, *arguments)
+    done = run(*BOUND, program, *arguments)
     print(done.stdout, end="", flush=True)
     print(done.stderr, end="", file=sys.stderr, flush=True)
     if done.returncode == 0:
@@ -417,6 +439,7 @@ def rewind(arguments: list[str], binaries: pathlib.Path, wal_mount: str) -> int:
         return 0
     log(f"pg_rewind failed ({done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no reason given'}): cloning "
         "the leader instead")
+    wait_for_server(directory)
     discard = directory.with_name(directory.name + ".discard")
     directory.rename(discard)
     remove(discard, wal_mount)
@@ -451,4 +474,7 @@ def family(command: str) -> str:
 
 
 if __name__ == "__main__":
+    if os.environ.get("VIRTWORK_BOUND") != "yes":
+        os.environ["VIRTWORK_BOUND"] = "yes"
+        os.execvp(BOUND[0], [*BOUND, sys.executable, "-I", *sys.argv])
     sys.exit(main())
