@@ -231,7 +231,8 @@ codes! {
 
     /// Passwords and the secrets file
     Passwords {
-        /// A password is not text, or empty, or longer than 128 bytes, or has a line break or a control character.
+        /// A password is not text, or empty, or longer than 128 bytes, or has a line break or a control character; or
+        /// `ca-seed` is shorter than 16 bytes.
         NotAPassword = "not-a-password",
         /// Passwords are needed and not there. `--check` never adds any: bring the secrets file that the directory was
         /// written with.
