@@ -220,6 +220,12 @@ codes! {
         NoPatroniPackages = "no-patroni-packages",
         /// The image's Patroni is too old for what the config asks of it. Choose another image, or ask for less.
         PatroniTooOld = "patroni-too-old",
+        /// The nodes cannot have the watchdog that the config asks for: KubeVirt has it on amd64 alone, and the kernel of
+        /// Debian 12's cloud images has no driver of it. Ask for less in `failover.watchdog`, or choose another image.
+        NoWatchdog = "no-watchdog",
+        /// Patroni does not take this setting as it is: it decides it itself, or replaces what is below its own bound by its
+        /// own default. Remove it, or raise it.
+        PatroniSetting = "patroni-setting",
         /// A leader would lose its office while it still tries to renew it. Raise `failover.ttl`.
         PatroniTiming = "patroni-timing",
         /// A commit would wait for more standbys than there are. Ask for fewer, or for more replicas.
