@@ -232,7 +232,7 @@ struct Position {
 
 #[rustfmt::skip]
 const POSITIONS: &[Position] = &[
-    Position { config: "name: {}", example: "on", arrived: |o| vec![o.variable("PRIMARY_HOST").strip_suffix("-primary").unwrap().to_owned(), o.label("app.kubernetes.io/instance")] },
+    Position { config: "name: {}", example: "on", arrived: |o| vec![o.variable("LAB"), o.label("app.kubernetes.io/instance")] },
     Position { config: "namespace: {}", example: "null", arrived: |o| o.each(|d| text_at(d, &["metadata", "namespace"])) },
     Position { config: "labels: {{}: x}", example: "y", arrived: |o| o.each(|d| key_of(&d["metadata"]["labels"], "x")) },
     Position { config: "labels: {t: {}}", example: "1e3", arrived: |o| o.each(|d| text_at(d, &["metadata", "labels", "t"])) },
@@ -243,6 +243,8 @@ const POSITIONS: &[Position] = &[
     Position { config: "postgresql: {parameters: {log_line_prefix: {}}}", example: "it's \\ \"$user\"", arrived: |o| vec![o.setting("log_line_prefix")] },
     Position { config: "postgresql: {parameters: {{}: 77}}", example: "work_mem", arrived: |o| o.settings().into_iter().filter(|(_, v)| v == "77").map(|(k, _)| k).collect() },
     Position { config: "postgresql: {allowed-clients: [{}]}", example: "192.0.2.0/24", arrived: |o| vec![text_at(&o.get("NetworkPolicy", "")["spec"]["ingress"][0]["from"][1], &["ipBlock", "cidr"])] },
+    Position { config: "service: {ip-families: [IPv4, IPv6], dns-servers: [{}]}", example: "fd00:10:96::a", arrived: |o| vec![text_at(&o.interface()["nameservers"]["addresses"][0], &[])] },
+    Position { config: "service: {ip-families: [IPv6], dns-servers: [\"fd00::a\"], search-domains: [{}]}", example: "1e3", arrived: |o| vec![text_at(&o.interface()["nameservers"]["search"][0], &[])] },
     Position { config: "guest: {image: {}, os: fedora}", example: "localhost:5000/a/b:1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", arrived: |o| vec![text_at(o.volume("root"), &["containerDisk", "image"])] },
     Position { config: "guest: {image: {}, os: fedora}", example: "[2001:db8::1]:5000/a:1", arrived: |o| vec![text_at(o.volume("root"), &["containerDisk", "image"])] },
     Position { config: "guest: {image: {}, os: fedora, root-disk: persistent}", example: "quay.io/a:1", arrived: |o| vec![text_at(o.root(), &["source", "registry", "url"]).strip_prefix("docker://").unwrap().to_owned()] },
@@ -294,6 +296,13 @@ impl Objects {
 
     fn label(&self, key: &str) -> String {
         text_at(self.get("NetworkPolicy", ""), &["metadata", "labels", key])
+    }
+
+    /// The first interface of the network data.
+    fn interface(&self) -> Value {
+        let secret = self.get("Secret", "-primary-cloudinit");
+        let data: Value = serde_yaml::from_str(&text_at(secret, &["stringData", "networkdata"])).unwrap();
+        data["ethernets"]["enp1s0"].clone()
     }
 
     fn pod(&self) -> &Value {
@@ -594,7 +603,12 @@ fn valid_config() -> impl Strategy<Value = String> {
                 "replica: {data-disk-size: 4Ti, anti-affinity: none}\n",
                 "replica: {run-strategy: Halted}\n",
             ]),
-            line(&["", "service: {ip-family-policy: RequireDualStack}\n"]),
+            line(&[
+                "",
+                "service: {ip-family-policy: RequireDualStack}\n",
+                "service: {ip-families: [IPv6, IPv4]}\n",
+                "service: {ip-families: [IPv6], dns-servers: [\"fd00::a\"], search-domains: [a.b]}\n",
+            ]),
             line(&["", "network-policy: false\n", "kustomization: true\n"]),
             line(&["", "credentials: {existing-secret: x}\n"]),
         ),

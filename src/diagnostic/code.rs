@@ -173,6 +173,13 @@ codes! {
         NotAProxyUrl = "not-a-proxy-url",
         /// This is no block of IP addresses. Write `address/prefix`, with zeros behind the prefix.
         NotACidr = "not-a-cidr",
+        /// This is no IP address of a host. Write it without brackets, zone and prefix.
+        NotAnIpAddress = "not-an-ip-address",
+        /// An IP family is listed twice, or there are two where the policy has room for one; the API server would refuse
+        /// the Services.
+        ConflictingIpFamilies = "conflicting-ip-families",
+        /// An address is of an IP family that the guests do not have, so that they could not reach it.
+        OfAnotherIpFamily = "of-another-ip-family",
     }
 
     /// PostgreSQL and pgbench
@@ -305,6 +312,9 @@ codes! {
         NeedsServerSideApply = "needs-server-side-apply",
         /// `postgresql.allowed-clients` does nothing without a NetworkPolicy.
         AllowedClientsWithoutNetworkPolicy = "allowed-clients-without-network-policy",
+        /// `postgresql.allowed-clients` lets in addresses of an IP family that the guests do not have. Give them both
+        /// families, or take the block out.
+        AllowedClientsOfAnotherFamily = "allowed-clients-of-another-family",
         /// Something may stand in standard input, and it is not read; `gen -` reads it.
         StdinNotRead = "stdin-not-read",
         /// Random passwords were added to the secrets file. Keep it, and keep it out of Git.

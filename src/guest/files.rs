@@ -48,6 +48,9 @@ const MANUAL: &[Role] = &[Primary, Replica];
 /// The roles of a lab under Patroni.
 const PATRONI: &[Role] = &[Node, Witness];
 
+/// Those and of a manual lab.
+const BOTH: &[Role] = &[Primary, Replica, Node, Witness];
+
 /// The roles whose files a lab's ConfigMap has: all of its mode, whether or not there are VMs of each.
 pub fn roles(plan: &Plan) -> &'static [Role] {
     if plan.failover.patroni().is_some() { PATRONI } else { MANUAL }
@@ -55,32 +58,51 @@ pub fn roles(plan: &Plan) -> &'static [Role] {
 
 /// All files, in the order in which a reader meets them: what happens at boot, then what it calls.
 static FILES: &[File] = &files! {
-    "primary/virtwork-primary-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Primary], None;
-    "primary/virtwork-db-replication-setup.sh" => "/usr/local/sbin/virtwork-db-replication-setup.sh" for &[Primary], None;
-    "primary/database.sh" => "/usr/local/lib/virtwork/database.sh" for &[Primary], None;
-    "replica/virtwork-replica-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Replica], None;
-    "replica/virtwork-db-replica-setup.sh" => "/usr/local/sbin/virtwork-db-replica-setup.sh" for &[Replica], None;
-    "replica/standby.sh" => "/usr/local/lib/virtwork/standby.sh" for &[Replica], None;
-    "common/node.sh" => "/usr/local/lib/virtwork/node.sh" for MANUAL, None;
+    "manual/virtwork-primary-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Primary], None;
+    "manual/virtwork-db-replication-setup.sh" => "/usr/local/sbin/virtwork-db-replication-setup.sh" for &[Primary], None;
+    "manual/virtwork-replica-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Replica], None;
+    "manual/virtwork-db-replica-setup.sh" => "/usr/local/sbin/virtwork-db-replica-setup.sh" for &[Replica], None;
+    "manual/setup.sh" => "/usr/local/lib/virtwork/setup.sh" for MANUAL, None;
+    "common/database.sh" => "/usr/local/lib/virtwork/database.sh" for &[Primary, Replica, Node], None;
+    "manual/clone.sh" => "/usr/local/lib/virtwork/clone.sh" for MANUAL, None;
+    "manual/standby.sh" => "/usr/local/lib/virtwork/standby.sh" for MANUAL, None;
+    "manual/peers.sh" => "/usr/local/lib/virtwork/peers.sh" for MANUAL, None;
+    "patroni/virtwork-node-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Node], None;
+    "patroni/virtwork-witness-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Witness], None;
+    "patroni/virtwork-patroni-setup.sh" => "/usr/local/sbin/virtwork-patroni-setup.sh" for PATRONI, None;
+    "patroni/pki.py" => "/usr/local/lib/virtwork/pki.py" for PATRONI, None;
+    "patroni/lab.py" => "/usr/local/lib/virtwork/lab.py" for PATRONI, None;
+    "patroni/patroni-config.py" => "/usr/local/lib/virtwork/patroni-config.py" for &[Node], None;
+    "patroni/virtwork-etcd.service" => "/etc/systemd/system/virtwork-etcd.service" for PATRONI, None;
+    "patroni/virtwork-etcd.py" => "/usr/local/sbin/virtwork-etcd.py" for PATRONI, None;
+    "patroni/virtwork-patroni.service" => "/etc/systemd/system/virtwork-patroni.service" for &[Node], None;
+    "patroni/virtwork-rejoin.py" => "/usr/local/sbin/virtwork-rejoin.py" for &[Node], None;
+    "patroni/virtwork-haproxy.service" => "/etc/systemd/system/virtwork-haproxy.service" for &[Node], None;
+    "patroni/virtwork-haproxy.sh" => "/usr/local/sbin/virtwork-haproxy.sh" for &[Node], None;
+    "patroni/virtwork-patroni-watch.service" => "/etc/systemd/system/virtwork-patroni-watch.service" for &[Node], None;
+    "patroni/virtwork-patroni-watch.sh" => "/usr/local/sbin/virtwork-patroni-watch.sh" for &[Node], None;
+    "patroni/virtwork-patroni-status.sh" => "/usr/local/sbin/virtwork-status" for PATRONI, None;
+    "common/node.sh" => "/usr/local/lib/virtwork/node.sh" for BOTH, None;
     "common/wal.sh" => "/usr/local/lib/virtwork/wal.sh" for MANUAL, None;
-    "common/disks.sh" => "/usr/local/lib/virtwork/disks.sh" for MANUAL, None;
-    "common/lib.sh" => "/usr/local/lib/virtwork/lib.sh" for MANUAL, None;
-    "rpm/family.sh" => "/usr/local/lib/virtwork/family.sh" for MANUAL, Some(Rpm);
-    "debian/family.sh" => "/usr/local/lib/virtwork/family.sh" for MANUAL, Some(Debian);
-    "debian/createcluster.conf" => "/etc/postgresql-common/createcluster.d/virtwork.conf" for MANUAL, Some(Debian);
-    "common/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for MANUAL, None;
+    "common/disks.sh" => "/usr/local/lib/virtwork/disks.sh" for BOTH, None;
+    "common/lib.sh" => "/usr/local/lib/virtwork/lib.sh" for BOTH, None;
+    "rpm/family.sh" => "/usr/local/lib/virtwork/family.sh" for BOTH, Some(Rpm);
+    "debian/family.sh" => "/usr/local/lib/virtwork/family.sh" for BOTH, Some(Debian);
+    "debian/createcluster.conf" => "/etc/postgresql-common/createcluster.d/virtwork.conf" for BOTH, Some(Debian);
+    "common/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for &[Primary, Replica, Node], None;
     "rpm/postgresql.service.d-virtwork.conf" => "/etc/systemd/system/postgresql.service.d/virtwork.conf" for MANUAL, Some(Rpm);
     "debian/postgresql.service" => "/usr/local/share/virtwork/postgresql.service" for MANUAL, Some(Debian);
-    "common/virtwork-server-start.sh" => "/usr/local/sbin/virtwork-server-start.sh" for MANUAL, None;
-    "common/virtwork-ready.socket" => "/etc/systemd/system/virtwork-ready.socket" for MANUAL, None;
-    "common/virtwork-ready.service" => "/etc/systemd/system/virtwork-ready@.service" for MANUAL, None;
-    "common/virtwork-ready.sh" => "/usr/local/sbin/virtwork-ready.sh" for MANUAL, None;
-    "common/virtwork-database.service" => "/etc/systemd/system/virtwork-database.service" for MANUAL, None;
-    "common/virtwork-database.sh" => "/usr/local/sbin/virtwork-database.sh" for MANUAL, None;
-    "primary/virtwork-primary-watch.service" => "/etc/systemd/system/virtwork-primary-watch.service" for &[Primary], None;
-    "primary/virtwork-primary-watch.sh" => "/usr/local/sbin/virtwork-primary-watch.sh" for &[Primary], None;
-    "replica/virtwork-replica-watch.service" => "/etc/systemd/system/virtwork-replica-watch.service" for &[Replica], None;
-    "replica/virtwork-replica-watch.sh" => "/usr/local/sbin/virtwork-replica-watch.sh" for &[Replica], None;
+    "manual/virtwork-server-start.sh" => "/usr/local/sbin/virtwork-server-start.sh" for MANUAL, None;
+    "manual/virtwork-ready.socket" => "/etc/systemd/system/virtwork-ready.socket" for MANUAL, None;
+    "manual/virtwork-ready.service" => "/etc/systemd/system/virtwork-ready@.service" for MANUAL, None;
+    "manual/virtwork-ready.sh" => "/usr/local/sbin/virtwork-ready.sh" for MANUAL, None;
+    "common/virtwork-database.service" => "/etc/systemd/system/virtwork-database.service" for &[Primary, Replica, Node], None;
+    "common/virtwork-database.sh" => "/usr/local/sbin/virtwork-database.sh" for &[Primary, Replica, Node], None;
+    "manual/virtwork-watch.service" => "/etc/systemd/system/virtwork-watch.service" for MANUAL, None;
+    "manual/virtwork-watch.sh" => "/usr/local/sbin/virtwork-watch.sh" for MANUAL, None;
+    "manual/virtwork-promote" => "/usr/local/sbin/virtwork-promote" for MANUAL, None;
+    "manual/virtwork-rejoin" => "/usr/local/sbin/virtwork-rejoin" for MANUAL, None;
+    "manual/virtwork-status" => "/usr/local/sbin/virtwork-status" for MANUAL, None;
 };
 
 /// The files of a family, for some roles.

@@ -1,7 +1,7 @@
 //! The two files that are made from the config: values for the scripts, settings for the server.
 
 use super::template::{Renderer, Template, conf, template};
-use crate::names::{POSTGRESQL_PORT, Role};
+use crate::names::POSTGRESQL_PORT;
 use crate::plan::{PatroniPlan, Plan, SynchronousPlan};
 use crate::value::{StandbyMode, SynchronousMethod};
 use minijinja::context;
@@ -23,8 +23,6 @@ pub fn lab_env(plan: &Plan) -> Value {
     let wal_disks = wal_disks.map(|machines| machines.role.as_str());
     let synchronous = plan.postgresql.synchronous.as_ref();
     context! {
-        primary_hosts => format!("{},{}", plan.names.primary_service(), plan.names.vm(Role::Primary, 0)),
-        primary_host => plan.names.primary_service(),
         lab => plan.names.lab(),
         nodes_host => plan.names.nodes_service(),
         replica_count => plan.replica_count.to_string(),

@@ -86,7 +86,9 @@ impl Family {
 }
 
 /// What nodes under Patroni need beside that, where packages are known.
-const PATRONI_PACKAGES: [&str; 5] = ["patroni", "etcd-server", "etcd-client", "haproxy", "openssl"];
+/// (`python3-etcd` is what Patroni talks to etcd with; its package is content with any other of its kind.)
+const PATRONI_PACKAGES: [&str; 6] =
+    ["patroni", "python3-etcd", "etcd-server", "etcd-client", "haproxy", "openssl"];
 
 /// What a witness needs: etcd, and what makes its certificates.
 const WITNESS_PACKAGES: [&str; 4] = ["etcd-server", "etcd-client", "openssl", "qemu-guest-agent"];

@@ -68,6 +68,14 @@ checked_text!(
 );
 
 checked_text!(
+    /// A domain of DNS, without a final dot.
+    DomainName,
+    "a domain name",
+    "lab.svc.cluster.local",
+    |text| named(text, Code::NotAName, "a domain name", subdomain_fault(text), "use lower-case letters, digits and hyphens, in parts with dots between them: `lab.svc.cluster.local`")
+);
+
+checked_text!(
     /// The name of an object that the bundle refers to: a DNS-1123 subdomain.
     ObjectName,
     "the name of an object",

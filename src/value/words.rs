@@ -179,6 +179,16 @@ choice! {
 }
 
 choice! {
+    /// An entry of `ipFamilies` of a Service.
+    IpFamily {
+        /// IPv4.
+        Ipv4 = "IPv4",
+        /// IPv6.
+        Ipv6 = "IPv6",
+    }
+}
+
+choice! {
     /// `type` of the Services.
     ServiceType {
         /// Reachable inside the cluster.

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The steps that primary and replica take alike, in the order of prepare_node. Sourced by the set-up scripts.
+# The steps that all nodes take alike, in the order of prepare_node. Sourced by the set-up scripts.
 
 # shellcheck source=templates/common/disks.sh
 . /usr/local/lib/virtwork/disks.sh
@@ -59,7 +59,7 @@ stop_postgres_of_image() {
 find_postgres() {
   local program missing=()
   find_binaries
-  for program in initdb pg_basebackup pg_controldata pg_ctl pg_receivewal pg_waldump pgbench postgres psql; do
+  for program in initdb pg_basebackup pg_controldata pg_ctl pg_receivewal pg_rewind pg_waldump pgbench postgres psql; do
     [[ -x $BINDIR/$program ]] || missing+=("$program")
   done
   ((${#missing[@]} == 0)) ||

@@ -93,7 +93,8 @@ def _remove(path):
 class System:
     """What the harness boots for an image that gen knows as `image`. `release` is the Debian it is made from, `major`
     that of its PostgreSQL. Layers of a container's root, upmost first: `plain` without and `golden` with PostgreSQL;
-    `disks` are those of a machine. `repository` is what its guests install from, by the path at the mirror."""
+    `disks` are those of a machine, `security` what its kernel is told of security modules. `repository` is what its guests
+    install from, by the path at the mirror."""
 
     name: str
     family: str
@@ -104,6 +105,7 @@ class System:
     golden: tuple
     repository: dict
     disks: Image | None = None
+    security: str = "audit=0 apparmor=0"
 
     def layers(self, kind):
         return [layer.path for layer in getattr(self, kind)]
@@ -140,6 +142,42 @@ def _fedora(name, base):
                   (plain, container), (full, plain, container), {"fedora": rpms})
 
 
+def _patroni(base):
+    """The same with Patroni, etcd and HAProxy: layers of their own, so that the other images stay as they are."""
+    release = base.pool.release
+    pool = Image("patroni-pool", release, ["patroni-packages.sh"], [base.pool])
+    golden = Image("patroni-golden", release, ["patroni-packages.sh", "layer.sh"], [*base.golden, pool], layers=[*base.golden])
+    disks = base.disks and Image("patroni-machine", release, ["patroni-packages.sh", "patroni-golden.sh"], [base.disks, pool])
+    return dataclasses.replace(base, name=f"{base.name}-patroni", pool=pool, golden=(golden, *base.golden),
+                               repository={"debian": pool}, disks=disks)
+
+
+def _patroni_fedora(base, patroni):
+    """The RPM family as a golden image; its own repositories have no Patroni."""
+    golden = Image("patroni-fedora-golden", base.pool.release, ["layer.sh"], [*base.golden, base.pool, patroni.golden[0]],
+                   layers=[*base.golden])
+    return dataclasses.replace(base, name=f"{base.name}-patroni", pool=patroni.pool, golden=(golden, *base.golden))
+
+
+def _enforcing(name, base):
+    """The stand-in for Fedora as a machine that enforces SELinux, over a Debian that boots as one."""
+    release = base.pool.release
+    rpms = Image("rpms", release, ["rpms"], [base.golden[0]])
+    disks = Image("selinux", release, ["packages.sh", "fedora.sh", "fedora", "fedora-golden.sh", "selinux"],
+                  [base.disks, base.pool, rpms])
+    # The backlog keeps what the kernel has to say before auditd runs.
+    return System(f"fedora-{name}-selinux", "rpm", f"quay.io/containerdisks/fedora:{name}", base.major, base.pool, (), (),
+                  {"fedora": rpms}, disks, "security=selinux selinux=1 enforcing=1 audit=1 audit_backlog_limit=8192")
+
+
+def _network_manager(base):
+    """The same with NetworkManager: a layer of its own, so that the other images stay as they are."""
+    release = base.pool.release
+    pool = Image("nm-pool", release, [], [base.plain[-1]])
+    layer = Image("fedora-nm", release, ["layer.sh"], [*base.golden, pool], layers=[*base.golden])
+    return dataclasses.replace(base, name=f"{base.name}-networkmanager", golden=(layer, *base.golden))
+
+
 DEBIAN_11 = _debian("11", "bullseye", 13)
 DEBIAN_12 = _debian("12", "bookworm", 15)
 DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
@@ -147,6 +185,10 @@ DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
 # longer boots as a container on a host with control groups of version 1.
 FORKY = _debian("forky", "trixie-forky", 18)
 FEDORA_44 = _fedora("44", FORKY)
+DEBIAN_13_PATRONI = _patroni(DEBIAN_13)
+FEDORA_44_PATRONI = _patroni_fedora(FEDORA_44, _patroni(FORKY))
+FEDORA_44_SELINUX = _enforcing("44", DEBIAN_13)
+FEDORA_44_NM = _network_manager(FEDORA_44)
 SYSTEMS = [DEBIAN_11, DEBIAN_12, DEBIAN_13, FORKY, FEDORA_44]
 
 

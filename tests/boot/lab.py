@@ -35,9 +35,9 @@ class Node:
 
 class Lab:
     """`directory` should be in memory. `system` is what the guests are, an images.System, and `image` golden or plain;
-    `containers` chooses the tier."""
+    `containers` chooses the tier; `families` are the cluster's IP families."""
 
-    def __init__(self, name, directory, generator, system, image="golden", containers=True):
+    def __init__(self, name, directory, generator, system, image="golden", containers=True, families=("IPv4",)):
         self.name = name
         self.directory = pathlib.Path(directory)
         self.generator = generator
@@ -48,10 +48,11 @@ class Lab:
         self.nodes = {}
         self.passwords = {}
         self.text = ""
-        self.network = Network(name, self.directory / "network", NAMESPACE)
+        self.network = Network(name, self.directory / "network", NAMESPACE, families)
         self.closing = threading.Event()
         self.lock = threading.RLock()
         self.failure = None
+        self.promoted = None
         self.controller = threading.Thread(target=self._control, daemon=True)
         self.controller.start()
 
@@ -127,7 +128,7 @@ class Lab:
         if self.containers:
             guest = Container(vm, f"{self.name}-{vm.name}", node.directory, pod, self.system.layers(image))
         else:
-            guest = Machine(vm, node.directory, pod, self.system.disks.path, image)
+            guest = Machine(vm, node.directory, pod, self.system.disks.path, image, self.system.security)
         node.guest = guest
         guest.start(seed, files, data)
 
@@ -218,20 +219,25 @@ class Lab:
 
     @property
     def primary(self):
-        return next(name for name in self.nodes if name.endswith("-primary-0"))
+        """The node that was made as the primary, or was promoted last."""
+        return self.promoted or next(name for name in self.nodes if name.endswith("-primary-0"))
 
     @property
     def replicas(self):
-        return sorted((n for n in self.nodes if n != self.primary), key=lambda n: int(n.rpartition("-")[2]))
+        return sorted((n for n in self.nodes if n != self.primary), key=lambda n: (int(n.rpartition("-")[2]), n))
 
     def guest(self, name):
         return self.nodes[name].guest
 
     def sql(self, name, statement, user="pgbench", password=None, database="pgbench", stranger=False):
         """Asks the server of a VM over the network, with the client password if no other is given."""
+        return self.ask(self.nodes[name].pod.address, statement, user, password, database, stranger)
+
+    def ask(self, address, statement, user="pgbench", password=None, database="pgbench", stranger=False):
+        """The same of any address, such as a Service's."""
         pod = self.network.stranger if stranger else self.network.client
         password = self.passwords["client-password"] if password is None else password
-        return postgres.ask(pod.netns, self.nodes[name].pod.address, statement, user, password, database)
+        return postgres.ask(pod.netns, address, statement, user, password, database)
 
     def superuser(self, name, statement, database="postgres", timeout=60):
         """Asks in the guest, as postgres."""

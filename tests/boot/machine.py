@@ -20,19 +20,20 @@ from shell import CommandFailed, TimedOut, end, in_netns, pause, run, wait_until
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What is switched off costs an emulated machine time and changes nothing that a test looks at.
 CPU = "max,la57=off,avx=off,avx2=off,xsave=off,smap=off,smep=off,umip=off,pku=off"
-KERNEL = "console=ttyS0 quiet loglevel=3 mitigations=off audit=0 apparmor=0 init_on_alloc=0 nowatchdog tsc=reliable"
+KERNEL = "console=ttyS0 quiet loglevel=3 mitigations=off init_on_alloc=0 nowatchdog tsc=reliable"
 
 
 class Machine:
     """`directory` keeps the root while it is persistent, the console's log and the sockets; `images` is a directory with
-    vmlinuz, initrd and for each kind of image KIND.raw."""
+    vmlinuz, initrd and for each kind of image KIND.raw; `security` is what the kernel is told of security modules."""
 
-    def __init__(self, vm, directory, pod, images, kind):
+    def __init__(self, vm, directory, pod, images, kind, security):
         self.vm = vm
         self.directory = pathlib.Path(directory)
         self.pod = pod
         self.images = pathlib.Path(images)
         self.kind = kind
+        self.security = security
         self.root = self.directory / "root.qcow2"
         self.serial = self.directory / "serial.log"
         self.console = self.directory / "console.log"
@@ -56,13 +57,17 @@ class Machine:
         for number, device in enumerate(devices, 1):
             ports += ["-device", f"pcie-root-port,id=port{number},chassis={number}",
                       "-device", f"{device},bus=port{number}"]
+        if self.vm.watchdog:
+            # Without -no-reboot it would begin anew; so the harness sees that it was reset.
+            (kind, settings), = ((kind, settings) for kind, settings in self.vm.watchdog.items() if kind != "name")
+            ports += ["-device", f"{kind},bus=pcie.0", "-action", f"watchdog={settings['action']}"]
         log = open(self.directory / "qemu.log", "wb")
         self.process = subprocess.Popen(
             in_netns(
                 self.pod.netns, "qemu-system-x86_64", "-name", self.vm.name, "-nodefaults", "-no-user-config", "-display",
                 "none", "-machine", "q35,usb=off,vmport=off,hpet=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", CPU,
                 "-smp", "1", "-m", f"{self.vm.memory // 2**20}M", "-uuid", self.vm.uuid, "-kernel", self.images / "vmlinuz",
-                "-initrd", self.images / "initrd", "-append", KERNEL, "-no-reboot",
+                "-initrd", self.images / "initrd", "-append", f"{KERNEL} {self.security}", "-no-reboot",
                 "-chardev", f"file,id=serial,path={self.serial}", "-serial", "chardev:serial",
                 "-chardev", f"file,id=console,path={self.console}",
                 "-netdev", "tap,id=pod,ifname=guest0,script=no,downscript=no",

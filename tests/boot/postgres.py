@@ -5,7 +5,7 @@ import subprocess
 import threading
 import time
 
-from shell import in_netns, run
+from shell import CommandFailed, in_netns, run
 
 
 def ask(netns, address, statement, user, password, database, timeout=30):
@@ -20,7 +20,7 @@ def ask(netns, address, statement, user, password, database, timeout=30):
 
 class Writer:
     """Writes numbered rows into a table of its own through the primary's Service, and remembers those that the server
-    acknowledged. A row that failed is not repeated: its number is left out."""
+    acknowledged. A row that failed is not repeated: its number is left out. `sessions` counts those with a row."""
 
     TABLE = "boot_test_rows"
 
@@ -28,6 +28,7 @@ class Writer:
         self.lab = lab
         self.pause = 1 / per_second
         self.acknowledged = []
+        self.sessions = 0
         self.ending = threading.Event()
         lab.sql(lab.primary, f"CREATE TABLE IF NOT EXISTS {self.TABLE} (n bigint PRIMARY KEY)")
         self.number = int(lab.sql(lab.primary, f"SELECT coalesce(max(n), 0) FROM {self.TABLE}"))
@@ -39,16 +40,20 @@ class Writer:
             self._session()
             self.ending.wait(0.5)
 
+    def _where(self):
+        """The hosts of a connection string."""
+        return f"host={self.lab.network.service_address(f'{self.lab.prefix}-primary')}"
+
     def _session(self):
         """One connection, until it breaks."""
         lab = self.lab
-        address = lab.network.service_address(f"{lab.prefix}-primary")
         session = subprocess.Popen(
             in_netns(lab.network.client.netns, "psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d",
-                     f"host={address} user=pgbench dbname=pgbench connect_timeout=2 tcp_user_timeout=3000 "
+                     f"{self._where()} user=pgbench dbname=pgbench connect_timeout=2 tcp_user_timeout=3000 "
                      "keepalives_idle=1 keepalives_interval=1 keepalives_count=3"),
             env={**os.environ, "PGPASSWORD": lab.passwords["client-password"]}, text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        first = True
         try:
             while not self.ending.is_set():
                 self.number += 1
@@ -57,6 +62,8 @@ class Writer:
                 if session.stdout.readline().strip() != str(self.number):
                     break
                 self.acknowledged.append(self.number)
+                self.sessions += first
+                first = False
                 time.sleep(self.pause)
         except OSError:
             pass
@@ -72,3 +79,51 @@ class Writer:
     def stop(self):
         self.ending.set()
         self.thread.join(20)
+
+
+class HostsWriter(Writer):
+    """The same through a string of all hosts, of which libpq takes the one that accepts writes."""
+
+    TABLE = "boot_test_rows_by_hosts"
+
+    def _where(self):
+        pods = [node.pod for node in list(self.lab.nodes.values())]
+        return f"host={','.join(pod.address for pod in pods if pod)} target_session_attrs=read-write"
+
+
+class Sampler:
+    """Asks each node all the time whether it would take a write, through its own address, as a client. `writable` has the
+    times at which each said so."""
+
+    def __init__(self, lab, *names, per_second=10):
+        self.lab = lab
+        self.names = names or list(lab.nodes)
+        self.pause = 1 / per_second
+        self.samples = 0
+        self.writable = {}
+        self.ending = threading.Event()
+        self.threads = [threading.Thread(target=self._sample, args=[name], daemon=True) for name in self.names]
+        for thread in self.threads:
+            thread.start()
+
+    def _sample(self, name):
+        while not self.ending.wait(self.pause):
+            pod = self.lab.nodes[name].pod
+            if pod is None:
+                continue
+            self.samples += 1
+            try:
+                answer = run(*in_netns(self.lab.network.client.netns, "psql", "-XAtqw", "-d",
+                                       f"host={pod.address} user=pgbench dbname=pgbench connect_timeout=2", "-c",
+                                       "SELECT pg_is_in_recovery()"), timeout=10,
+                             env={**os.environ, "PGPASSWORD": self.lab.passwords["client-password"]})
+            except (CommandFailed, OSError, subprocess.TimeoutExpired):
+                continue
+            if answer == "f":
+                self.writable.setdefault(name, []).append(time.monotonic())
+
+    def stop(self):
+        self.ending.set()
+        for thread in self.threads:
+            thread.join(20)
+        return self.writable

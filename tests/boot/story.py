@@ -41,6 +41,10 @@ class Story:
     title = ""
     image = "golden"
     containers = True
+    lab_kind = Lab
+    rounds = 3
+    """How often stories repeat what they do at random moments."""
+    families = ("IPv4",)
     numbers = itertools.count(1)
 
     def __init__(self, system, generator, directory):
@@ -71,7 +75,8 @@ class Story:
         directory = self.directory / name
         directory.mkdir(parents=True)
         self.stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        lab = Lab(name, directory, self.generator, system or self.system, self.image, self.containers)
+        lab = self.lab_kind(name, directory, self.generator, system or self.system, self.image, self.containers,
+                            self.families)
         self.stack.callback(lab.close)
         return lab
 
@@ -82,8 +87,8 @@ class Story:
         yield
         self.figures.append((what, time.monotonic() - started))
 
-    def new_writer(self):
-        writer = Writer(self.lab)
+    def new_writer(self, kind=Writer):
+        writer = kind(self.lab)
         self.stack.callback(writer.stop)
         return writer
 

@@ -136,7 +136,7 @@ fn an_output_that_is_an_input_is_an_error() {
 #[test]
 fn advice_goes_to_stderr() {
     lab("pgbench: {clients: 50}\n").run(
-        bash("gen | grep note")
+        bash("gen | grep '^note'")
             .fails(1)
             .stderr("note[more-clients-than-scale]: 50 pgbench clients on scale 10…\n"),
     );

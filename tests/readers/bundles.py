@@ -219,8 +219,9 @@ def note_variables(files):
     code = "\n".join(content for path, content in files.items() if path not in GENERATED)
     code = re.sub(r"^\s*#.*", "", code, flags=re.M)
     for name in re.findall(r"^([A-Z_]+)=", files["/etc/virtwork/lab.env"], flags=re.M):
-        # ((NAME * 2)) needs no dollar
-        variables[name] = variables.get(name) or bool(re.search(rf"\$\{{?{name}\b|\(\(.*\b{name}\b", code))
+        # ((NAME * 2)) needs no dollar; Python asks for "NAME"
+        uses = rf"\$\{{?{name}\b|\(\(.*\b{name}\b|\"{name}\""
+        variables[name] = variables.get(name) or bool(re.search(uses, code))
 
 
 def complete_root(root, files):

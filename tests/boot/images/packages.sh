@@ -9,10 +9,12 @@ COMMON=(systemd systemd-sysv udev dbus cloud-init netplan.io iproute2 e2fsprogs 
 [[ $RELEASE == bullseye ]] || COMMON+=(systemd-resolved)
 # ISO 9660 through FUSE: the machine's kernel need not know that file system.
 CONTAINER=("${COMMON[@]}" fuseiso)
-# Machines boot Debian 13 alone.
+# Machines boot Debian 13 alone, and one of them enforces SELinux.
 MACHINE=()
+SELINUX=()
 if [[ $RELEASE == trixie ]]; then
   MACHINE=("${COMMON[@]}" linux-image-cloud-amd64 initramfs-tools busybox)
+  SELINUX=(selinux-policy-default selinux-utils policycoreutils auditd)
 fi
 # What a Debian guest installs, and what the random configs add to it.
 GOLDEN=(postgresql qemu-guest-agent)

@@ -39,7 +39,7 @@ apt() {
 }
 apt update
 apt --no-install-recommends --download-only install \
-  '?essential' apt "${CONTAINER[@]}" "${MACHINE[@]}" "${GOLDEN[@]}" "${EXTRA[@]}"
+  '?essential' apt "${CONTAINER[@]}" "${MACHINE[@]}" "${SELINUX[@]}" "${GOLDEN[@]}" "${EXTRA[@]}"
 rm -rf "$target/partial" "$state"
 cd "$target"
 apt-ftparchive packages . >Packages

@@ -127,3 +127,23 @@ class Checks(Story):
         own, *above = (int(mode, 8) for mode in modes.split())
         reachable = own & 0o004 and all(mode & 0o001 for mode in above)
         expect(not reachable, f"a password in {path} of {name}, which everybody can read")
+
+    def copies(self, name):
+        return self.in_data(name, "ls -d $PGDATA.previous* 2>/dev/null | sort -V || true").split()
+
+    def rows_kept(self, name, directory, table, options=""):
+        """Counts in a copy that was kept aside, with the commands of docs/operations.md."""
+        return self.in_data(name, f"""
+            . /usr/local/lib/virtwork/lib.sh && find_binaries
+            copy={directory}
+            as_postgres pg_ctl -D "$copy" -w -t 30 -l /tmp/kept.log start -o "-c port=5433 -c listen_addresses='' \
+              -c primary_conninfo='' -c primary_slot_name='' -c archive_mode=off -c unix_socket_directories=/run/postgresql {options}" >/dev/null ||
+              {{ cat /tmp/kept.log >&2; exit 1; }}
+            as_postgres psql -XAtqw -h /run/postgresql -p 5433 -d pgbench -c 'SELECT count(*) FROM {table}'
+            as_postgres pg_ctl -D "$copy" -w stop >/dev/null""")
+
+    def fill(self, name, leave=0):
+        """Fills a data disk but for so many MiB."""
+        self.in_data(name, f"""
+            free=$(df -k --output=avail $PGDATA | tail -n 1)
+            fallocate -l $((free - {leave} * 1024))K $(dirname $PGDATA)/filler""")

@@ -79,26 +79,34 @@ class Core(Checks):
         self.in_journal(second, "the clone is complete")
         self.no_rows_missing()
 
-    @scenario("a replica promoted by hand: it stays promoted through a power loss; given a blank disk, it clones")
+    @scenario("a replica promoted by hand beside the primary, which fences itself; made primary again on purpose, it writes")
     def promoted(self):
         lab = self.lab
-        first, second = lab.replicas
+        old, (first, second) = lab.primary, lab.replicas
+        self.writer.stop()
         lab.superuser(second, "SELECT pg_promote()")
-        lab.wait_for_journal(second, "this node was promoted: nothing to watch")
+        lab.wait_for_journal(second, "this node is the primary")
+        with self.timed("promoted by hand -> the old primary is fenced"):
+            lab.wait_for_journal(old, "`virtwork-rejoin`")
         lab.superuser(second, "CREATE TABLE promoted AS SELECT 1 AS n")
         wait_until("its start is marked", lambda: self.marks_of_running_server(second) == "1", 120)
+        lab.promoted = second
+        lab.wait_for_streaming(first)
         lab.power_loss(second)
         lab.start(second)
-        lab.wait_for_journal(second, "has no standby.signal: this node was promoted, so it is started as it is")
         wait_until("it accepts writes", lambda: lab.nodes[second].ready, 120)
         lab.superuser(second, "INSERT INTO promoted VALUES (2)")
         expect_equal(lab.superuser(second, "SELECT count(*) FROM promoted"), "2", "rows of the promoted node")
-        expect_equal(lab.streaming(), {first}, "who streams from the primary")
+        lab.guest(second).run("systemctl", "stop", "postgresql.service", timeout=120)
+        output = lab.guest(old).run("virtwork-promote", "--force", timeout=180)
+        expect("primary-node: primary-0" in output, f"virtwork-promote --force says {output}")
+        lab.promoted = None
         lab.stop(second)
         lab.blank_disk(f"{second}-data")
         lab.start(second)
         lab.wait_for_streaming()
         self.in_journal(second, "is blank", "the clone is complete")
+        self.writer = self.new_writer()
         self.no_rows_missing()
 
     def marked_at_the_end(self):

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Around every start of the server, by postgresql.service and by the set-up, as postgres.
 #
-# `before` waits while the disk is full, and writes down where the server will go on. `after` leaves a mark in the
+# `before` lets no server that would accept writes start where another node knows of a newer timeline, waits while the disk
+# is full, and writes down where the server will go on. `after` leaves a mark in the
 # database of a server that accepts writes: a random name, and that position. The marks are what a replica proves its
 # history with. A primary whose disk was restored writes other WAL at positions that it had passed before, on the same
 # timeline and with the same system identifier: nothing else tells the two apart. `after` does nothing where the running
@@ -12,13 +13,17 @@ set -euo pipefail
 . /usr/local/lib/virtwork/lib.sh
 # shellcheck source=templates/common/wal.sh
 . /usr/local/lib/virtwork/wal.sh
+# shellcheck source=templates/manual/peers.sh
+. /usr/local/lib/virtwork/peers.sh
 
 find_binaries
 # On the data disk, and the least of all starts since the last mark: a start may end before its mark is made.
 PENDING=$PGDATA/virtwork.pending-start
+START=$PGDATA/virtwork.server-start
 
 before() {
   local position pending
+  [[ -e $PGDATA/standby.signal ]] || ask_before_writing
   retry 5 "waiting for room on the disk" has_room
   if [[ ! -e $PGDATA/standby.signal ]]; then
     position=$(end_of_recovery "$PGDATA") || position=0
@@ -49,15 +54,29 @@ has_room() {
   done
 }
 
+# Where a promotion, in the middle of the server's life, left the timeline before it; 0/0 when that is not known.
+fork() {
+  local timeline position=''
+  timeline=$(psql -XAtqw -d postgres \
+    -c "SELECT CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END")
+  if [[ $timeline =~ ^[0-9A-F]{8}$ && -f $PGDATA/pg_wal/$timeline.history ]]; then
+    position=$(awk '$1 ~ /^[0-9]+$/ { position = $2 } END { print position }' "$PGDATA/pg_wal/$timeline.history")
+  fi
+  [[ $position =~ ^[0-9A-F]+/[0-9A-F]+$ ]] || position=0/0
+  printf '%s' "$position"
+}
+
 after() {
-  local position=0 answer
+  local position answer name
   PGOPTIONS+=' -c client_min_messages=warning -c synchronous_commit=local -c default_transaction_read_only=off'
   PGOPTIONS+=' -c lock_timeout=5s -c statement_timeout=20s'
-  # With no position nothing is proven of what was written before this start.
+  # Without it this server was started as a standby. With 0/0 nothing is proven of what was written before.
   if [[ -e $PENDING ]]; then
-    position=$(<"$PENDING")
+    position=$(text_lsn "$(<"$PENDING")")
+  else
+    position=$(fork)
   fi
-  answer=$(psql -XAtqw -v ON_ERROR_STOP=1 -v position="$(text_lsn "$position")" -d postgres <<'SQL'
+  answer=$(psql -XAtqw -v ON_ERROR_STOP=1 -v position="$position" -d postgres <<'SQL'
 SELECT pg_is_in_recovery() AS is_standby, to_regclass('virtwork.server_starts') IS NOT NULL AS has_table \gset
 \if :is_standby
   \q
@@ -65,7 +84,7 @@ SELECT pg_is_in_recovery() AS is_standby, to_regclass('virtwork.server_starts') 
 \if :has_table
   SELECT EXISTS (SELECT FROM virtwork.server_starts WHERE started = pg_postmaster_start_time()) AS has_mark \gset
   \if :has_mark
-    \echo marked
+    SELECT 'marked ' || name FROM virtwork.server_starts WHERE started = pg_postmaster_start_time();
     \q
   \endif
 \endif
@@ -84,11 +103,19 @@ SELECT format('GRANT USAGE ON SCHEMA virtwork TO %I; GRANT SELECT ON virtwork.se
 INSERT INTO virtwork.server_starts (position) VALUES (:'position') ON CONFLICT (started) DO NOTHING;
 DELETE FROM virtwork.server_starts WHERE number <= (SELECT max(number) - 100000 FROM virtwork.server_starts);
 COMMIT;
-\echo marked
+SELECT 'marked ' || name FROM virtwork.server_starts WHERE started = pg_postmaster_start_time();
 SQL
   )
+  [[ $answer == marked\ * ]] || return 0
+  # What this data goes back to, should it once have to follow another node.
+  name=${answer#marked }
+  if [[ $(cat "$START" 2>/dev/null) != "$name" ]] && printf '%s\n' "$name" >"$START.new"; then
+    sync "$START.new"
+    mv -f "$START.new" "$START"
+    sync "$PGDATA"
+  fi
   # A file that comes back with a power loss would pass for the least position of the next start, too.
-  if [[ $answer == marked && -e $PENDING ]]; then
+  if [[ -e $PENDING ]]; then
     rm -f "$PENDING"
     sync "$PGDATA"
   fi

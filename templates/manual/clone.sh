@@ -1,99 +1,28 @@
-#!/bin/bash
-# Runs at every boot of a replica, before postgresql.service: clones the primary where there is no data, and
-# again where the data can never catch up.
-set -euo pipefail
-
-ROLE=replica
-
-# shellcheck source=templates/common/lib.sh
-. /usr/local/lib/virtwork/lib.sh
-# shellcheck source=templates/common/node.sh
-. /usr/local/lib/virtwork/node.sh
-# shellcheck source=templates/replica/standby.sh
-. /usr/local/lib/virtwork/standby.sh
-
-main() {
-  # What the readiness probe goes by.
-  rm -f /run/postgresql/virtwork.streamed
-  prepare_node
-  if [[ -e $PGDATA/PG_VERSION && ! -e $PGDATA/standby.signal ]]; then
-    log "$PGDATA has no standby.signal: this node was promoted, so it is started as it is"
-  else
-    if [[ -e $PGDATA/PG_VERSION ]]; then
-      inspect
-    fi
-    if [[ ! -e $PGDATA/PG_VERSION ]]; then
-      clone
-    fi
-    configure_standby
-  fi
-  start_units virtwork-replica-watch.service
-}
-
-# A standby never starts with less of these than its primary had when it last wrote that into the WAL; not
-# even once the primary has less itself, because the record that says so can then no longer be replayed. So
-# what was lowered is lowered here at the restart after the primary's. (pg_controldata shortens two names.)
-configure_standby() {
-  local settings name recorded configured
-  settings=$(printf "primary_conninfo = '%s'\nprimary_slot_name = '%s'" \
-    "$(connection replicator "$STREAMING_PASSFILE")" "$SLOT")
-  configure "$PGDATA" "$settings"
-  for name in max_connections max_worker_processes max_wal_senders \
-    max_prepared_transactions:max_prepared_xacts max_locks_per_transaction:max_locks_per_xact; do
-    recorded=$(control_value "$PGDATA" "${name#*:} setting")
-    name=${name%:*}
-    configured=$(as_postgres postgres -D "$PGDATA" -C "$name")
-    if ((configured < recorded)); then
-      log "$name stays at $recorded, what the primary last had, until the next restart"
-      settings+=$'\n'"$name = '$recorded'"
-    fi
-  done
-  configure "$PGDATA" "$settings"
-}
-
-# An existing standby: started without the primary's consent, unless it is proven hopeless, but not connected to it
-# before it may follow. Nothing is written before that is decided: the disk may be full.
-inspect() {
-  local verdict handed=''
-  forbid_streaming
-  # What the watcher saw of the running server can no longer be asked for.
-  if [[ -e /run/virtwork/verdict ]]; then
-    handed=$(</run/virtwork/verdict)
-    rm /run/virtwork/verdict
-  fi
-  # Judged again, because `discard` has to be true now.
-  # shellcheck disable=SC2119  # not with the script's arguments
-  verdict=$(judge)
-  if [[ $handed == keep* && $verdict == @(follow*|wait*) ]]; then
-    verdict=$handed
-  fi
-  case $verdict in
-    follow) ;;
-    follow*) ensure_slot >/dev/null 2>&1 || true ;;
-    wait*) log "starting the standby as it is: ${verdict#* }" ;;
-    *)
-      log "this standby can never catch up again: ${verdict#* }"
-      set_aside "${verdict%% *}"
-      ;;
-  esac
-}
+# shellcheck shell=bash
+# How data of another node comes here, and what becomes of the data that was here. Sourced by the set-up.
 
 # Data that the primary is proven to have, too, is worth nothing beside it. Other data may be all that is left of
 # it: it is kept, each time anew, as long as there is room.
 set_aside() {
-  local aside=$PGDATA.previous number=1
+  local aside
   if [[ $1 == discard ]]; then
     log "removing $PGDATA: the primary has all of it"
     mv -T "$PGDATA" "$PGDATA.discard"
     remove_data "$PGDATA.discard"
   else
     check_room
-    while [[ -e $aside ]]; do
-      number=$((number + 1)) aside=$PGDATA.previous-$number
-    done
+    aside=$(aside)
     log "keeping the data, which the primary may not have, as $aside"
     mv -T "$PGDATA" "$aside"
   fi
+}
+
+aside() {
+  local name=$PGDATA.previous number=1
+  while [[ -e $name ]]; do
+    number=$((number + 1)) name=$PGDATA.previous-$number
+  done
+  printf '%s' "$name"
 }
 
 # Room for a clone beside the data that is kept: a tenth more and 64 MiB, since the databases go on growing, and 1 GiB
@@ -101,7 +30,7 @@ set_aside() {
 check_room() {
   local need wal=$((1 << 20))
   need=$(ask_primary 'SELECT sum(pg_database_size(oid))::bigint / 1024 FROM pg_database' 2>/dev/null) ||
-    fail "the primary $PRIMARY_HOST does not say how large its databases are"
+    fail "the primary ${PRIMARY_HOST:-(none)} does not say how large its databases are"
   if has_wal_disk; then
     check_free "$WAL_MOUNT" "$wal"
     wal=0
@@ -119,10 +48,67 @@ check_free() {
       "the VM, or copy what is kept here (${PGDATA##*/}*) elsewhere first, with \`cp -aL\`"
 }
 
+# The data of a node that went on when another was promoted. All of it is kept; a copy is taken back to where the new
+# timeline begins, and then is a standby's. Where that does not work, a clone.
+rewind() {
+  local output start aside
+  check_room
+  if ! output=$(rewind_copy 2>&1); then
+    log "pg_rewind is of no use here ($(reason "$output")): cloning instead"
+    remove_data "$PGDATA.new"
+    set_aside keep
+    return
+  fi
+  aside=$(aside)
+  log "rewound a copy to the history of $PRIMARY_HOST, and keeping the data as it was, as $aside"
+  sync
+  mv -T "$PGDATA" "$aside"
+  adopt
+}
+
+rewind_copy() {
+  local start
+  remove_data "$PGDATA.new"
+  # Before its first checkpoint the promoted server calls itself by its old timeline, and pg_rewind would do nothing.
+  wait_for_checkpoint || return 1
+  start=$(ask_primary "$NEWEST_START" 2>/dev/null) || start=''
+  copy_data || return 1
+  # pg_rewind has a server of one session end the recovery of a copy that was not shut down.
+  rm -f "$PGDATA.new"/{standby.signal,recovery.signal,postmaster.pid}
+  as_postgres pg_rewind -D "$PGDATA.new" --source-server="$(connection replicator) dbname=postgres" || return 1
+  forget_primary "$PGDATA.new"
+  [[ -z $start ]] || write_start "$PGDATA.new" "$start"
+  as_postgres touch "$PGDATA.new/standby.signal"
+}
+
+# The WAL may lie on a disk of its own.
+copy_data() {
+  as_postgres cp -a "$PGDATA" "$PGDATA.new" || return 1
+  if [[ -L $PGDATA/pg_wal ]]; then
+    new_wal_directory
+    rm "$PGDATA.new/pg_wal"
+    as_postgres cp -a "$PGDATA/pg_wal/." "${WAL_OPTIONS[0]#--waldir=}/" || return 1
+    as_postgres ln -s "${WAL_OPTIONS[0]#--waldir=}" "$PGDATA.new/pg_wal"
+  fi
+}
+
+wait_for_checkpoint() {
+  local attempt said newest
+  for ((attempt = 0; attempt < 300; attempt++)); do
+    # shellcheck disable=SC2034  # named for the reader
+    IFS='|' read -r said newest < <(ask_primary "SELECT timeline_id,
+      ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int FROM pg_control_checkpoint()") || true
+    [[ -z $said || $said != "$newest" ]] || return 0
+    pause 1
+  done
+  echo "error: $PRIMARY_HOST made no checkpoint on its timeline within 5 minutes"
+  return 1
+}
+
 clone() {
   local attempt=0 output why
   as_postgres mkdir -p "${PGDATA%/*}"
-  retry 2 "waiting for the primary $PRIMARY_HOST" ensure_slot
+  await 2 "waiting for the primary" may_clone
   check_primary_version
   log "cloning $PRIMARY_HOST into $PGDATA through the slot $SLOT"
   SECONDS=0
@@ -133,10 +119,24 @@ clone() {
     log "cloning: attempt $attempt failed (${why:-no reason given})"
     # The longer the more often it failed, and never in step with the other replicas.
     pause $(((attempt < 5 ? 1 << attempt : 30) + RANDOM % (2 + 2 * attempt)))
+    # It may be another one now.
+    await 2 "waiting for the primary" may_clone
   done
   as_postgres touch "$PGDATA.new/standby.signal"
   adopt
   log "the clone is complete after $SECONDS s"
+}
+
+# Without data there is nothing to lose, so the node that begins the lab is asked alone first.
+may_clone() {
+  PRIMARY_HOST=$LAB-primary-0
+  if [[ $NODE == "$PRIMARY_HOST" || $(question "$PRIMARY_HOST" /node) != "peer $PRIMARY_HOST primary "*' yes - - '* ]]; then
+    find_primary || return 1
+  fi
+  WHY=$(ensure_slot 2>&1) || {
+    WHY=$(reason "$WHY")
+    return 1
+  }
 }
 
 # pg_basebackup copies a server of any older major, and then nothing can start the copy.
@@ -164,7 +164,7 @@ clone_once() {
     receivewal --drop-slot || return 1
   fi
   receivewal --create-slot --if-not-exists || return 1
-  as_postgres pg_basebackup --no-password -D "$PGDATA.new" -d "$(connection replicator)" \
+  as_postgres pg_basebackup --no-password -D "$PGDATA.new" -d "$(connection replicator '' "'$NODE clone'")" \
     -X stream -S "$SLOT" --checkpoint=fast "${WAL_OPTIONS[@]}" || return 1
   # The slot holds back nothing any more when others moved the WAL on by more than the cap meanwhile.
   status=$(slot_status) || return 1
@@ -173,8 +173,13 @@ clone_once() {
     return 1
   fi
   # Files of the primary's own that came along.
-  rm -f "$PGDATA.new"/{virtwork.provisioned,virtwork.pending-start,"$START_FILE"}
+  forget_primary "$PGDATA.new"
   [[ -z $start ]] || write_start "$PGDATA.new" "$start"
+}
+
+# forget_primary DIRECTORY: removes what the primary has noted of itself.
+forget_primary() {
+  rm -f "$1"/{virtwork.provisioned,virtwork.pending-start,virtwork.fenced,virtwork.rejoin,"$START_FILE"}
 }
 
 # Each base backup moves the WAL by almost two segments. What a slot may hold back has to do for the clone itself and
@@ -182,7 +187,7 @@ clone_once() {
 # with it, however this clone ends.
 take_turn() {
   local answer
-  coproc TURN { as_postgres psql -XAtqw -d "$(connection pgbench) dbname=postgres" 2>&1; }
+  coproc TURN { as_postgres psql -XAtqw -d "$(connection pgbench '' "'$NODE clone'") dbname=postgres" 2>&1; }
   # shellcheck disable=SC2154  # bash sets TURN
   cat >&"${TURN[1]}" <<'SQL'
 SELECT hashtext('virtwork clone') AS clone, floor(random() *
@@ -201,6 +206,3 @@ SQL
     return 1
   }
 }
-
-main
-exit

@@ -1,24 +1,24 @@
 # shellcheck shell=bash
-# What set-up and watcher of a replica both need: its identity, the primary's answers, and the proof that this
-# standby can never catch up again. Sourced by both.
+# What set-up, watcher and commands need of a node that follows another: its identity, the primary's answers, and the proof
+# that this standby can never catch up again. PRIMARY_HOST is set by find_primary. Sourced.
 
 # shellcheck source=templates/common/wal.sh
 . /usr/local/lib/virtwork/wal.sh
+# shellcheck source=templates/manual/peers.sh
+. /usr/local/lib/virtwork/peers.sh
 
-NODE=$(uname -n)
-NODE=${NODE%%.*}
-[[ $NODE == *-replica-* ]] ||
-  refuse "the host name is $NODE, not that of a replica: all nodes would share a slot; nothing was touched;" \
-    "let cloud-init set the host name (no preserve_hostname in the image)"
+check_host_name
 SLOT=${NODE//-/_}
+# The primary, as far as it is known.
+PRIMARY_HOST=''
 
 STREAMING_PASSFILE=/run/postgresql/virtwork.streaming.pgpass
 
-# connection ROLE [PASSFILE]
+# connection ROLE [PASSFILE [NAME]]: NAME is what the primary calls it, as a synchronous standby by the name of its node.
 # Nobody sends a FIN when a primary loses power: without keepalives a clone would hang for two hours, and with
 # data under way, when keepalives do not run, for the 15 minutes of TCP's retransmissions.
 connection() {
-  printf '%s' "host=$PRIMARY_HOSTS port=5432 user=$1 application_name=$NODE passfile=${2:-$PGPASSFILE}" \
+  printf '%s' "host=$PRIMARY_HOST port=5432 user=$1 application_name=${3:-$NODE} passfile=${2:-$PGPASSFILE}" \
     ' connect_timeout=10 keepalives_idle=10 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=30000'
 }
 
@@ -120,6 +120,7 @@ answer_of() {
 #            `follow slotless` when the primary has no slot for it
 #   wait     the primary does not answer, or it cannot be told yet
 #   discard  it can never follow again, and it is proven that the primary has all data that is here
+#   rewind   it left the primary's history for a timeline, or a part of one, that the primary does not have
 #   keep     it can never follow again, or must not, and that is not proven
 # START is the newest start of the primary that the running server has replayed, REPLAYED how far it is. With no
 # server running the file's start is taken, which may be older, and so proves less, and where the WAL ends.
@@ -144,9 +145,13 @@ judge() {
   fi
 
   start=${1:-$(read_start "$PGDATA")}
+  if [[ -z $PRIMARY_HOST ]]; then
+    echo "wait ${WHY:-no primary is known}"
+    return
+  fi
   if ! answer=$(interview "$start" "$position") ||
     ! IFS='|' read -r other_system other_timeline flushed _ < <(answer_of identity "$answer"); then
-    echo 'wait the primary does not answer'
+    echo "wait the primary $PRIMARY_HOST does not answer"
     return
   elif [[ $other_system != "$system" ]]; then
     echo "keep its system identifier is $system, the primary's $other_system"
@@ -168,7 +173,7 @@ judge() {
       return
     }
     if [[ -z $fork ]] || ((position > $(lsn "$fork"))); then
-      echo "keep the primary's timeline $other_timeline left timeline $timeline before its position" \
+      echo "rewind timeline $other_timeline of $PRIMARY_HOST left timeline $timeline before the position of this node" \
         "($(text_lsn "$position"), ${fork:-never on it})"
       return
     fi
@@ -230,6 +235,11 @@ allow_streaming() {
   disown
 }
 SECONDS_TO_CONNECT=4
+
+# What postgresql.conf's include says of it.
+standby_settings() {
+  printf "primary_conninfo = '%s'\nprimary_slot_name = '%s'" "$(connection replicator "$STREAMING_PASSFILE")" "$SLOT"
+}
 
 forbid_streaming() {
   rm -f "$STREAMING_PASSFILE"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the primary has to have in its database: the roles and the benchmark's tables. Sourced.
+# What a primary has to have in its database: the roles and the benchmark's tables. Sourced.
 
 superuser_sql() {
   PGOPTIONS="$PGOPTIONS -c client_min_messages=warning -c synchronous_commit=local" \
@@ -28,6 +28,9 @@ SELECT format('CREATE ROLE %I', name) FROM unnest(ARRAY['replicator', 'pgbench']
 ALTER ROLE replicator LOGIN REPLICATION PASSWORD :'replication_password';
 ALTER ROLE pgbench LOGIN PASSWORD :'client_password';
 GRANT pg_monitor TO pgbench, replicator;
+-- What pg_rewind asks.
+GRANT EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), pg_read_binary_file(text),
+  pg_read_binary_file(text, bigint, bigint, boolean) TO replicator;
 SQL
   log "roles replicator and pgbench have the Secret's passwords"
 }

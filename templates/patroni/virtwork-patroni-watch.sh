@@ -1,0 +1,118 @@
+#!/bin/bash
+# Beside Patroni. On the leader: roles with the Secret's passwords, the benchmark's tables, no members of nodes that are gone.
+# On a replica: a new clone where it can never catch up, which Patroni does not notice.
+set -euo pipefail
+
+# shellcheck source=templates/common/lib.sh
+. /usr/local/lib/virtwork/lib.sh
+# shellcheck source=templates/common/node.sh
+. /usr/local/lib/virtwork/node.sh
+# shellcheck source=templates/common/database.sh
+. /usr/local/lib/virtwork/database.sh
+
+trap 'exit 0' TERM
+
+NODE=$(uname -n)
+NODE=${NODE%%.*}
+SECONDS_WITHOUT_WAL=60
+streamed_at=0 pruned_at=0
+
+# `leader TIMELINE SYNCHRONOUS_STANDBY…`, `streaming`, `waiting` (a standby without a WAL receiver that streams) or `down`.
+look() {
+  as_postgres timeout 20 psql -XAtqw -d postgres 2>/dev/null <<'SQL' || echo down
+SELECT pg_is_in_recovery() AS is_standby \gset
+\if :is_standby
+SELECT CASE WHEN EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') THEN 'streaming' ELSE 'waiting' END;
+\else
+SELECT concat_ws(' ', 'leader', ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int,
+  regexp_replace(regexp_replace(current_setting('synchronous_standby_names'), '^\s*(FIRST|ANY)?\s*\d+\s*\(', '', 'i'),
+    '[^a-zA-Z0-9-]+', ' ', 'g'));
+\endif
+SQL
+}
+
+# For virtwork-rejoin.py, when this node is no longer the leader.
+note_waited_for() {
+  write_file "$PGDATA/virtwork.waited-for" "$NODE $*"
+}
+
+lead() {
+  ensure_roles
+  ensure_database
+  check_scale
+}
+
+# Of the leader, as Patroni told the standby.
+conninfo() {
+  local host
+  host=$(as_postgres postgres -D "$PGDATA" -C primary_conninfo 2>/dev/null | grep -oP "host='?\K[^' ]+") || return 1
+  echo "host=$host port=5432 user=replicator dbname=postgres connect_timeout=5"
+}
+
+# The slot is lost, or the WAL after what was received is gone: said by the leader, or it is not so.
+hopeless() {
+  local leader position
+  leader=$(conninfo) || return 1
+  position=$(as_postgres psql -XAtqw -d postgres -c \
+    'SELECT coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())' 2>/dev/null) || position=''
+  # A server that takes no queries may have the WAL that it needs.
+  [[ $position == */* ]] || position=FFFFFFFF/0
+  [[ $(as_postgres timeout 20 psql -XAtqw -d "$leader" -c "SELECT NOT pg_is_in_recovery() AND (
+      coalesce((SELECT wal_status = 'lost' FROM pg_replication_slots
+        WHERE slot_name = '${NODE//-/_}' AND NOT active), false)
+      OR (SELECT min(substr(name, 9)) > substr(pg_walfile_name('$position'), 9)
+        FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}\$'))" 2>/dev/null) == t ]]
+}
+
+# Not with `patronictl reinit`: Patroni 3 removes the data before anything has judged it.
+clone_again() {
+  local leader
+  leader=$(conninfo)
+  log "this standby can never catch up again: the leader no longer has the WAL that is missing here"
+  systemctl stop virtwork-patroni.service
+  as_postgres /usr/local/sbin/virtwork-rejoin.py aside "--datadir=$PGDATA" "--connstring=$leader" || true
+  systemctl start --no-block virtwork-patroni.service
+}
+
+main() {
+  local now names previous=''
+  find_postgres
+  read_pgpass
+  tick
+  streamed_at=$NOW
+  while true; do
+    tick
+    read -r now names < <(look)
+    if [[ $now == leader ]]; then
+      # shellcheck disable=SC2086  # words
+      note_waited_for $names
+    fi
+    # Where etcd did not answer before Patroni started.
+    if [[ ! -e /run/postgresql/virtwork.configured && $now == @(leader|streaming) ]]; then
+      as_postgres python3 -I /usr/local/sbin/virtwork-etcd.py settle
+    fi
+    if [[ $now != "$previous" ]]; then
+      case $now in
+        leader) log "this node leads" && lead ;;
+        streaming) log "this node is a replica and streams" ;;
+        waiting) log "this node is a replica and does not stream" ;;
+        down) log "this server takes no queries" ;;
+      esac
+      previous=$now
+    fi
+    if [[ $now == leader ]] && ((NOW - pruned_at >= 60)); then
+      pruned_at=$NOW
+      python3 -I /usr/local/sbin/virtwork-etcd.py prune
+    elif [[ $now == @(waiting|down) && -e $PGDATA/standby.signal ]] && ((NOW - streamed_at >= SECONDS_WITHOUT_WAL)); then
+      streamed_at=$NOW
+      if hopeless; then
+        clone_again
+      fi
+    fi
+    [[ $now == @(waiting|down) ]] || streamed_at=$NOW
+    pause 2
+  done
+}
+
+main
+exit
