@@ -407,7 +407,7 @@ fn quoted(text: &str) -> String {
 }
 
 fn passwords() -> Passwords {
-    Passwords::new("a", "b").unwrap().with_ca_seed("c").unwrap()
+    Passwords::new("a", "b").unwrap().with_ca_seed("seed of all the keys").unwrap()
 }
 
 /// Refuses the text with its place, or puts it unchanged where it belongs.
@@ -501,11 +501,11 @@ proptest! {
         let text = format!("# {comment}\nclient-password: {}\n", quoted(&password));
         let file = SecretsFile::read(&Source::new("s", &text)).unwrap();
         let plan = plan("failover: patroni\nguest: {image: \"quay.io/containerdisks/debian:13\"}\n");
-        let completed = file.completed(&plan, || Ok::<_, Report>("123e4567".to_owned())).unwrap();
+        let completed = file.completed(&plan, || Ok::<_, Report>("123e4567-e89b-12d3".to_owned())).unwrap();
         prop_assert!(completed.starts_with(&text));
         let passwords = SecretsFile::read(&Source::new("s", completed)).unwrap().passwords(&plan).unwrap();
-        prop_assert_eq!((passwords.client(), passwords.replication()), (password.as_str(), "123e4567"));
-        prop_assert_eq!(passwords.ca_seed(), Some("123e4567"));
+        prop_assert_eq!((passwords.client(), passwords.replication()), (password.as_str(), "123e4567-e89b-12d3"));
+        prop_assert_eq!(passwords.ca_seed(), Some("123e4567-e89b-12d3"));
     }
 
     #[test]

@@ -227,6 +227,12 @@ codes! {
         NoPatroniPackages = "no-patroni-packages",
         /// The image's Patroni is too old for what the config asks of it. Choose another image, or ask for less.
         PatroniTooOld = "patroni-too-old",
+        /// The nodes cannot have the watchdog that the config asks for: KubeVirt has it on amd64 alone, and the kernel of
+        /// Debian 12's cloud images has no driver of it. Ask for less in `failover.watchdog`, or choose another image.
+        NoWatchdog = "no-watchdog",
+        /// Patroni does not take this setting as it is: it decides it itself, or replaces what is below its own bound by its
+        /// own default. Remove it, or raise it.
+        PatroniSetting = "patroni-setting",
         /// A leader would lose its office while it still tries to renew it. Raise `failover.ttl`.
         PatroniTiming = "patroni-timing",
         /// A commit would wait for more standbys than there are. Ask for fewer, or for more replicas.
@@ -238,7 +244,8 @@ codes! {
 
     /// Passwords and the secrets file
     Passwords {
-        /// A password is not text, or empty, or longer than 128 bytes, or has a line break or a control character.
+        /// A password is not text, or empty, or longer than 128 bytes, or has a line break or a control character; or
+        /// `ca-seed` is shorter than 16 bytes.
         NotAPassword = "not-a-password",
         /// Passwords are needed and not there. `--check` never adds any: bring the secrets file that the directory was
         /// written with.

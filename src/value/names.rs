@@ -48,7 +48,11 @@ checked_text!(
     "replica-0",
     |text| {
         let number = text.strip_prefix("replica-");
-        let is_number = |number: &str| number.parse::<u32>().is_ok_and(|parsed| parsed.to_string() == number);
+        // whether there are so many is for the plan to say
+        let is_number = |number: &str| {
+            let has_digits_only = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+            has_digits_only && (number == "0" || !number.starts_with('0'))
+        };
         let fault = (text != "primary-0" && !number.is_some_and(is_number))
             .then(|| "it is neither `primary-0` nor `replica-` and a number".to_owned());
         named(text, Code::NotAName, "a node", fault, "write `primary-0`, or `replica-0` for the VM `<name>-replica-0`")
