@@ -44,7 +44,7 @@ class Patroni(Checks):
         """What the programs that decide said, and when it was not what Patroni says at each look."""
         return "\n".join(line for line in self.lab.journal(name).splitlines() if "virtwork-" in line)
 
-    def all_ready(self, seconds=180):
+    def all_ready(self, seconds=400):
         wait_until("all nodes are ready", lambda: all(node.ready for node in self.lab.nodes.values() if node.on), seconds)
 
     def sampled(self):
