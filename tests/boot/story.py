@@ -41,6 +41,8 @@ class Story:
     title = ""
     image = "golden"
     containers = True
+    emulated = ()
+    """VMs of a lab of containers that are machines."""
     lab_kind = Lab
     rounds = 3
     """How often stories repeat what they do at random moments."""
@@ -75,6 +77,7 @@ class Story:
         directory.mkdir(parents=True)
         self.stack.callback(shutil.rmtree, directory, ignore_errors=True)
         lab = self.lab_kind(name, directory, self.generator, system or self.system, self.image, self.containers)
+        lab.emulated = self.emulated
         self.stack.callback(lab.close)
         return lab
 
