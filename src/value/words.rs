@@ -29,7 +29,7 @@ choice! {
 choice! {
     /// Whether a node that Patroni loses sight of is reset by its watchdog (`watchdog.mode` of Patroni).
     Watchdog {
-        /// Without a watchdog a node never leads.
+        /// One is expected: a node without one says so in its journal.
         Required = "required",
         /// A watchdog is used where there is one.
         Automatic = "automatic",

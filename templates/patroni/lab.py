@@ -1,4 +1,7 @@
-"""What the lab's programs share: its values, its keys, how it asks other nodes, and its voice in the journal."""
+"""What the lab's programs share: its values, its keys, how it asks other nodes, and its voice in the journal.
+
+lab.py PATH: whether Patroni of this node says yes, for instance to /primary.
+"""
 
 import http.client
 import json
@@ -71,3 +74,10 @@ def retry(seconds: float, what: str, attempt: Callable[[], Any], limit: float = 
         if time.monotonic() - started > limit:
             return None
         time.sleep(seconds)
+
+
+if __name__ == "__main__":
+    try:
+        ask("localhost", 8008, sys.argv[1])
+    except (OSError, ValueError):
+        sys.exit(1)

@@ -22,6 +22,8 @@ main() {
   replace_services
   [[ $ROLE == node ]] || PACKAGES=$WITNESS_PACKAGES
   install_packages
+  # Again: on Debian the installation takes its hands off postgresql.service.
+  replace_services
   systemctl --no-block start qemu-guest-agent.service 2>/dev/null || true
   mount_disk data virtwork-data "$DATA_MOUNT"
   if [[ $ROLE == node ]]; then

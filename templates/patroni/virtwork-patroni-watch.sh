@@ -83,6 +83,10 @@ main() {
   while true; do
     tick
     read -r now names < <(look)
+    # A server that has only just been made is not this script's before Patroni is done with it.
+    if [[ $now == leader && $previous != leader ]] && ! python3 -I /usr/local/lib/virtwork/lab.py /primary; then
+      now=down
+    fi
     if [[ $now == leader ]]; then
       # shellcheck disable=SC2086  # words
       note_waited_for $names

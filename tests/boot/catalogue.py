@@ -49,7 +49,10 @@ class Choice:
     def images(self):
         """What it boots, and what its guests install from."""
         for system in self.systems:
-            yield from (*system.plain, *system.golden) if self.kind.containers else [system.disks]
+            if self.kind.containers:
+                yield from (*system.plain, *system.golden)
+            if self.kind.emulated or not self.kind.containers:
+                yield system.disks
             yield from system.repository.values()
 
 

@@ -44,6 +44,7 @@ class Lab:
         self.system = system
         self.image = image
         self.containers = containers
+        self.emulated = ()
         self.objects = {}
         self.nodes = {}
         self.passwords = {}
@@ -113,7 +114,7 @@ class Lab:
         vm = node.vm
         node.directory.mkdir(exist_ok=True)
         with self.lock:
-            pod = self.network.add_vm(vm, self.containers)
+            pod = self.network.add_vm(vm, self.is_container(vm.name))
             node.pod, node.ready, node.failures = pod, False, 0
         seed = node.directory / "cloudinit.iso"
         disks.iso(seed, "cidata", vm.seed(self.objects))
@@ -125,12 +126,16 @@ class Lab:
                                 kubevirt.files(disk, self.objects))
         data = {disk.serial: self.disk(volume) for volume, disk in vm.database_disks().items()
                 if disk.serial not in without}
-        if self.containers:
+        if self.is_container(vm.name):
             guest = Container(vm, f"{self.name}-{vm.name}", node.directory, pod, self.system.layers(image))
         else:
             guest = Machine(vm, node.directory, pod, self.system.disks.path, image, self.system.security)
         node.guest = guest
         guest.start(seed, files, data)
+
+    def is_container(self, name):
+        """Whether a VM is a container, and not a machine."""
+        return self.containers and name not in self.emulated
 
     def stop(self, *names):
         """Powers VMs off in order, all at once; each must be down by itself within its grace period."""

@@ -41,6 +41,8 @@ class Story:
     title = ""
     image = "golden"
     containers = True
+    emulated = ()
+    """VMs of a lab of containers that are machines."""
     lab_kind = Lab
     rounds = 3
     """How often stories repeat what they do at random moments."""
@@ -77,6 +79,7 @@ class Story:
         self.stack.callback(shutil.rmtree, directory, ignore_errors=True)
         lab = self.lab_kind(name, directory, self.generator, system or self.system, self.image, self.containers,
                             self.families)
+        lab.emulated = self.emulated
         self.stack.callback(lab.close)
         return lab
 

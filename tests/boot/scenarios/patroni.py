@@ -1,6 +1,7 @@
 """Labs under Patroni: who leads, who follows, what is kept, and who may say so."""
 
 import contextlib
+import json
 import random
 import re
 import time
@@ -44,7 +45,7 @@ class Patroni(Checks):
         """What the programs that decide said, and when it was not what Patroni says at each look."""
         return "\n".join(line for line in self.lab.journal(name).splitlines() if "virtwork-" in line)
 
-    def all_ready(self, seconds=180):
+    def all_ready(self, seconds=400):
         wait_until("all nodes are ready", lambda: all(node.ready for node in self.lab.nodes.values() if node.on), seconds)
 
     def sampled(self):
@@ -466,44 +467,47 @@ class Packages(Patroni):
 
 
 class Watchdog(Patroni):
-    """Emulated machines, with KubeVirt's watchdog."""
+    """The leader is an emulated machine, with KubeVirt's watchdog. The others are containers, without: an emulated etcd is
+    too slow to agree on anything."""
 
-    title = "Patroni on machines, watchdog"
-    containers = False
+    title = "Patroni on a machine, watchdog"
+    emulated = ("db-node-0",)
     MINUTES = 1800
 
     def setup(self):
         self.lab = self.new_lab()
         self.lab.apply(config(self.system, replica_count=1, pgbench_scale=1, pgbench={"clients": 1, "rate": 5},
-                              failover={"mode": "patroni", "ttl": 90}, vm={"memory": "1Gi", "cpu-cores": 1},
-                              witness={"memory": "1Gi", "cpu-cores": 1}))
+                              failover={"mode": "patroni", "ttl": 120, "loop-wait": 20, "retry-timeout": 50},
+                              vm={"memory": "1Gi", "cpu-cores": 1}))
 
-    @scenario("forming, with a watchdog that Patroni requires")
+    @scenario("forming: Patroni of the machine requires its watchdog")
     def forming(self):
         lab = self.lab
-        with self.timed("blank disks -> all replicas stream"):
+        with self.timed("blank disks -> the replica streams"):
             lab.start(*lab.nodes)
             wait_until("a leader", lab.leader, self.MINUTES, 5)
             wait_until("the replica streams", lambda: lab.streaming() == set(lab.replicas), self.MINUTES, 5)
-        for name in lab.database_nodes:
-            lab.guest(name).wait_for_agent(self.MINUTES)
-            self.in_journal(name, "resets this machine when Patroni does not answer")
-            expect("required" in lab.guest(name).run("grep", "mode", "/run/postgresql/virtwork.patroni.yml"), "watchdog off")
+        lab.guest("db-node-0").wait_for_agent(self.MINUTES)
+        self.in_journal("db-node-0", "resets this machine when Patroni does not answer")
+        self.in_journal("db-node-1", "this guest has no i6300esb watchdog")
+        text = lab.guest("db-node-0").run("cat", "/run/postgresql/virtwork.patroni.yml")
+        expect_equal(json.loads(text)["watchdog"]["mode"], "required", "mode of the watchdog")
+        if lab.primary != "db-node-0":
+            lab.patronictl("switchover", "--force", "--leader", "db-node-1", "--candidate", "db-node-0")
+            wait_until("the machine leads", lambda: lab.leader() == "db-node-0", self.MINUTES, 5)
 
-    @scenario("Patroni of the leader hangs: the machine is reset before its successor takes writes")
+    @scenario("Patroni of the leader hangs: its machine is reset before its successor takes writes")
     def hangs(self):
         lab = self.lab
-        former = lab.primary
-        other, = lab.replicas
-        guest = lab.guest(former)
+        guest = lab.guest("db-node-0")
         sampler = RemoteSampler(lab)
         self.stack.callback(sampler.stop)
-        wait_until("the leader is sampled", lambda: len(sampler.samples[former]) > 20, 120)
+        wait_until("the leader is sampled", lambda: len(sampler.samples["db-node-0"]) > 20, 120)
         pid = guest.run("systemctl", "show", "--property=MainPID", "--value", "virtwork-patroni.service")
         started = time.monotonic()
         guest.run("kill", "-STOP", pid)
         wait_until("the machine is reset", lambda: not guest.running, 300, 0.2)
         self.figures.append(("Patroni hangs -> its machine is reset", time.monotonic() - started))
-        wait_until("the other takes writes", lambda: sampler.samples[other], 300, 0.2)
+        wait_until("the other takes writes", lambda: sampler.samples["db-node-1"], 300, 0.2)
         self.figures.append(("Patroni hangs -> the other takes writes", time.monotonic() - started))
         self.never_two(sampler)
