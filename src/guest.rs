@@ -7,14 +7,17 @@ mod template;
 use crate::diagnostic::{Code, Report};
 use crate::names::Role;
 use crate::plan::{Family, Plan};
-use crate::value::IpFamilyPolicy;
+use crate::value::IpFamily;
 use minijinja::context;
 use minijinja::value::Value;
 use std::borrow::Cow;
 use template::{Renderer, Template, template};
 
 const USER_DATA: Template = template!("user-data.yaml");
+/// For netplan, which Debian and Ubuntu have cloud-init hand it to.
 const NETWORK_DATA: Template = template!("network-data.yaml");
+/// For cloud-init's own writers of NetworkManager's and sysconfig's files.
+const RPM_NETWORK_DATA: Template = template!("rpm/network-data.yaml");
 
 /// What the guests read, made from the config. All that can fail has happened.
 pub struct Guest {
@@ -36,7 +39,7 @@ impl Guest {
         let roles: Vec<Role> = plan.machines.iter().map(|machines| machines.role).collect();
         let made = || -> Result<Self, String> {
             let network_data = needs_network_data(plan)
-                .then(|| renderer.render(&NETWORK_DATA, network_data(plan)))
+                .then(|| renderer.render(network_data_template(plan), network_data(plan)))
                 .transpose()?;
             let user_data =
                 renderer.render_each(&USER_DATA, roles.iter().map(|role| user_data(plan, *role)))?;
@@ -79,16 +82,25 @@ fn user_data(plan: &Plan, role: Role) -> Value {
 /// Whether the default of the image's network does not do.
 ///
 /// The guests name each other by single labels, completed from the search domains that KubeVirt's DHCP offers.
-/// systemd-networkd (Debian, Ubuntu) ignores those unless told; NetworkManager takes them.
+/// systemd-networkd (Debian, Ubuntu) ignores those unless told; NetworkManager takes them. IPv6 is static with both.
 pub fn needs_network_data(plan: &Plan) -> bool {
-    plan.guest.family == Family::Debian
+    plan.guest.family == Family::Debian || plan.ip.guests.has(IpFamily::Ipv6)
 }
 
-/// What fills the holes of [`NETWORK_DATA`].
+fn network_data_template(plan: &Plan) -> &'static Template {
+    match plan.guest.family {
+        Family::Debian => &NETWORK_DATA,
+        Family::Rpm => &RPM_NETWORK_DATA,
+    }
+}
+
+/// What fills the holes of [`NETWORK_DATA`] and [`RPM_NETWORK_DATA`].
 fn network_data(plan: &Plan) -> Value {
-    let policy = plan.ip_family_policy;
     context! {
-        dual_stack => matches!(policy, Some(IpFamilyPolicy::PreferDualStack | IpFamilyPolicy::RequireDualStack)),
+        ipv4 => plan.ip.guests.has(IpFamily::Ipv4),
+        ipv6 => plan.ip.guests.has(IpFamily::Ipv6),
+        dns_servers => plan.ip.dns_servers.clone(),
+        search_domains => plan.ip.search_domains.clone(),
     }
 }
 
@@ -105,6 +117,7 @@ mod tests {
         let patroni = Plan::new(&Source::new("gen.yaml", patroni)).unwrap();
         for (template, holes) in [
             (NETWORK_DATA, network_data(&plan)),
+            (RPM_NETWORK_DATA, network_data(&plan)),
             (USER_DATA, user_data(&plan, Role::Primary)),
             (settings::LAB_ENV, settings::lab_env(&plan)),
             (settings::PATRONI_ENV, settings::patroni_env(&patroni, patroni.failover.patroni().unwrap())),

@@ -281,7 +281,7 @@ impl Secrets {
         };
         if cli.check && cli.output.is_none() {
             // nothing is written, so nobody needs to know them
-            let passwords = Passwords::new("-", "-")?.with_ca_seed("-")?;
+            let passwords = Passwords::new("-", "-")?.with_ca_seed("----------------")?;
             return Ok(Self { passwords: Some(passwords), addition: None });
         }
         let name = shown(&path);

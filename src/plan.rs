@@ -4,6 +4,7 @@ mod credentials;
 mod failover;
 mod guest;
 pub mod instancetypes;
+mod ip;
 mod metadata;
 mod names;
 mod needs;
@@ -17,6 +18,7 @@ mod vm;
 pub use credentials::CredentialsPlan;
 pub use failover::{FailoverPlan, PatroniPlan};
 pub use guest::{Family, GuestPlan, RootPlan};
+pub use ip::IpPlan;
 pub use metadata::AnnotationsPlan;
 pub use pgbench::PgbenchPlan;
 pub use postgresql::{PostgresqlPlan, SynchronousPlan};
@@ -27,7 +29,7 @@ use crate::config::fields::Field;
 use crate::diagnostic::{Note, Problems, Report};
 use crate::names::{Names, Node, Role};
 use crate::source::Source;
-use crate::value::{Cidr, IpFamilyPolicy};
+use crate::value::Cidr;
 use needs::Needs;
 
 /// A lab with every value decided.
@@ -55,8 +57,8 @@ pub struct Plan {
     pub postgresql: PostgresqlPlan,
     /// The guest's operating system.
     pub guest: GuestPlan,
-    /// IP families of the Services.
-    pub ip_family_policy: Option<IpFamilyPolicy>,
+    /// IP families of Services and guests.
+    pub ip: IpPlan,
     /// The addresses beside the namespace's pods that the NetworkPolicy lets in; `None`: no policy.
     pub network_policy: Option<Vec<Cidr>>,
     /// Whether a directory gets a `kustomization.yaml`.
@@ -122,6 +124,7 @@ impl Plan {
             postgresql::plan(config, replica_count, pgbench.clients, is_patroni, problems, &mut notes);
         let needs = Needs::new(config, &pgbench, &postgresql);
         let guest = guest::plan(config, is_patroni, problems, &mut notes);
+        let ip = ip::plan(config, &names, problems);
         let credentials = credentials::plan(config, &names, &roles, is_patroni, problems);
         let machines = roles.into_iter().map(|(role, count)| {
             let vm = vm::plan(config, role, &needs, problems, &mut notes);
@@ -139,8 +142,8 @@ impl Plan {
             pgbench,
             postgresql,
             guest,
-            ip_family_policy: config.service.or_default().ip_family_policy.get().copied(),
-            network_policy: network_policy::plan(config, &mut notes),
+            network_policy: network_policy::plan(config, &ip, &mut notes),
+            ip,
             kustomization: config.kustomization.or(false),
             credentials,
             names,

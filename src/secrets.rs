@@ -44,15 +44,15 @@ impl Passwords {
     /// The same with what the nodes derive their certificates from.
     ///
     /// # Errors
-    /// One that could be no password.
+    /// One that could be no password, or is shorter than 16 bytes.
     pub fn with_ca_seed(self, seed: &str) -> Result<Self, Report> {
-        match Password::new(seed) {
-            Ok(Password(seed)) => Ok(Self { ca_seed: Some(seed), ..self }),
+        match Seed::new(seed) {
+            Ok(Seed(seed)) => Ok(Self { ca_seed: Some(seed), ..self }),
             Err(fault) => Err(Report::failure(
                 Code::NotAPassword,
                 CA_SEED_KEY,
                 format!("`{CA_SEED_KEY}`: {fault}"),
-                REMEDY,
+                SEED_REMEDY,
             )),
         }
     }
@@ -105,19 +105,59 @@ impl Value for Password {
     const SHAPE: Shape = Shape::Text("text of 1 to 128 bytes");
 
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        // the text of a password never appears in a message
-        let password = match &node.value {
-            NodeValue::Text(text) => Self::new(text),
-            _ => Err("the password is not text"),
-        };
-        let report = |fault| {
-            problems.push(
-                Diagnostic::new(Code::NotAPassword, node.span.start..node.span.start, fault)
-                    .help(format!("{REMEDY} in quotes, or remove the line and gen adds a random one")),
-            );
-        };
-        password.map_err(report).ok()
+        read(node, Self::new, "the password is not text", REMEDY, problems)
     }
+}
+
+/// What certificates are derived from: a password that nobody guesses.
+struct Seed(String);
+
+/// The guests refuse a shorter one: who guesses it has every key of the lab.
+const SHORTEST_SEED: usize = 16;
+
+const SEED_REMEDY: &str = "write 16 to 128 random bytes of text";
+
+impl Seed {
+    fn new(text: &str) -> Result<Self, &'static str> {
+        if text.chars().any(char::is_control) {
+            Err("the seed has a line break or control character")
+        } else if text.len() > LONGEST_PASSWORD {
+            Err("the seed is longer than 128 bytes")
+        } else if text.trim_ascii().len() < SHORTEST_SEED {
+            Err("the seed is shorter than 16 bytes, and could be guessed")
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+}
+
+impl Value for Seed {
+    const SHAPE: Shape = Shape::Text("text of 16 to 128 bytes");
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
+        read(node, Self::new, "the seed is not text", SEED_REMEDY, problems)
+    }
+}
+
+/// Reads a secret, whose text never appears in a message.
+fn read<T>(
+    node: &Node,
+    new: impl Fn(&str) -> Result<T, &'static str>,
+    no_text: &'static str,
+    remedy: &str,
+    problems: &mut Problems,
+) -> Option<T> {
+    let secret = match &node.value {
+        NodeValue::Text(text) => new(text),
+        _ => Err(no_text),
+    };
+    let report = |fault| {
+        problems.push(
+            Diagnostic::new(Code::NotAPassword, node.span.start..node.span.start, fault)
+                .help(format!("{remedy} in quotes, or remove the line and gen adds a random one")),
+        );
+    };
+    secret.map_err(report).ok()
 }
 
 /// The keys of a secrets file.
@@ -161,7 +201,7 @@ impl SecretsFile {
             let text = |field: Field<Password>| field.get().map(|password| password.0.clone());
             let replication = text(fields.value(REPLICATION_KEY));
             let client = text(fields.value(CLIENT_KEY));
-            let ca_seed = text(fields.value(CA_SEED_KEY));
+            let ca_seed = fields.value(CA_SEED_KEY).get().map(|seed: &Seed| seed.0.clone());
             report_unknown_keys(&node, &mut problems);
             Some(Self { text: source.text.clone(), replication, client, ca_seed })
         });

@@ -14,16 +14,16 @@ mod words;
 pub use managed::managed;
 pub use meaning::Meaning;
 pub use names::{
-    AnnotationKey, AnnotationValue, LabName, LabelKey, LabelValue, Namespace, NodeName, ObjectName,
-    PackageName, SecretKey, UserName,
+    AnnotationKey, AnnotationValue, DomainName, LabName, LabelKey, LabelValue, Namespace, NodeName,
+    ObjectName, PackageName, SecretKey, UserName,
 };
-pub use network::{Cidr, ImageReference, ProxyUrl, SshKey};
+pub use network::{Cidr, ImageReference, IpAddress, ProxyUrl, SshKey};
 pub use parameter::{ParameterName, ParameterValue};
 pub use setting::{MAJORS, Majors, Setting, SettingFault};
 pub use size::{PgSize, Quantity};
 pub use words::{
-    AccessMode, AntiAffinity, FailoverMode, InstancetypeKind, IoThreadsPolicy, IpFamilyPolicy, Os, Packages,
-    PreferenceKind, Protocol, RootDisk, RunStrategy, ServiceType, StandbyMode, SynchronousCommit,
+    AccessMode, AntiAffinity, FailoverMode, InstancetypeKind, IoThreadsPolicy, IpFamily, IpFamilyPolicy, Os,
+    Packages, PreferenceKind, Protocol, RootDisk, RunStrategy, ServiceType, StandbyMode, SynchronousCommit,
     SynchronousMethod, TaintEffect, TolerationOperator, VolumeMode, Watchdog,
 };
 

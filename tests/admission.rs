@@ -24,7 +24,8 @@ fn notes(config: &str) -> Vec<String> {
 
 /// The objects of a config as a YAML reader sees them.
 fn objects(config: &str) -> Vec<Value> {
-    let passwords = Passwords::new("one-password", "another-one").unwrap().with_ca_seed("seed").unwrap();
+    let passwords =
+        Passwords::new("one-password", "another-one").unwrap().with_ca_seed("seed of all the keys").unwrap();
     let bundle = generate(&source(config), Some(&passwords)).unwrap();
     let mut stream = Vec::new();
     sink::stream(&bundle, &mut stream).unwrap();

@@ -148,7 +148,8 @@ fn blocks_of(kind: &str) -> Vec<(PathBuf, String)> {
 
 #[test]
 fn every_config_is_accepted() {
-    let passwords = Passwords::new("replicate me", "measure me").unwrap().with_ca_seed("trust me").unwrap();
+    let passwords =
+        Passwords::new("replicate me", "measure me").unwrap().with_ca_seed("trust me, and them").unwrap();
     let configs = blocks_of("yaml config");
     assert!(configs.iter().any(|(page, _)| page == Path::new("README.md")), "the front page shows no config");
     for (page, config) in configs {

@@ -25,7 +25,7 @@ fn bundle(config: &str) -> Result<Bundle, String> {
     let passwords = match &plan.credentials {
         CredentialsPlan::File(path) => {
             let passwords = Passwords::new(&format!("replicate {path}"), &format!("measure {path}"));
-            passwords.and_then(|passwords| passwords.with_ca_seed("seed")).ok()
+            passwords.and_then(|passwords| passwords.with_ca_seed("seed of all the keys")).ok()
         }
         CredentialsPlan::ExistingSecret { .. } => None,
     };

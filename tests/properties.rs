@@ -243,6 +243,8 @@ const POSITIONS: &[Position] = &[
     Position { config: "postgresql: {parameters: {log_line_prefix: {}}}", example: "it's \\ \"$user\"", arrived: |o| vec![o.setting("log_line_prefix")] },
     Position { config: "postgresql: {parameters: {{}: 77}}", example: "work_mem", arrived: |o| o.settings().into_iter().filter(|(_, v)| v == "77").map(|(k, _)| k).collect() },
     Position { config: "postgresql: {allowed-clients: [{}]}", example: "192.0.2.0/24", arrived: |o| vec![text_at(&o.get("NetworkPolicy", "")["spec"]["ingress"][0]["from"][1], &["ipBlock", "cidr"])] },
+    Position { config: "service: {ip-families: [IPv4, IPv6], dns-servers: [{}]}", example: "fd00:10:96::a", arrived: |o| vec![text_at(&o.interface()["nameservers"]["addresses"][0], &[])] },
+    Position { config: "service: {ip-families: [IPv6], dns-servers: [\"fd00::a\"], search-domains: [{}]}", example: "1e3", arrived: |o| vec![text_at(&o.interface()["nameservers"]["search"][0], &[])] },
     Position { config: "guest: {image: {}, os: fedora}", example: "localhost:5000/a/b:1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", arrived: |o| vec![text_at(o.volume("root"), &["containerDisk", "image"])] },
     Position { config: "guest: {image: {}, os: fedora}", example: "[2001:db8::1]:5000/a:1", arrived: |o| vec![text_at(o.volume("root"), &["containerDisk", "image"])] },
     Position { config: "guest: {image: {}, os: fedora, root-disk: persistent}", example: "quay.io/a:1", arrived: |o| vec![text_at(o.root(), &["source", "registry", "url"]).strip_prefix("docker://").unwrap().to_owned()] },
@@ -294,6 +296,13 @@ impl Objects {
 
     fn label(&self, key: &str) -> String {
         text_at(self.get("NetworkPolicy", ""), &["metadata", "labels", key])
+    }
+
+    /// The first interface of the network data.
+    fn interface(&self) -> Value {
+        let secret = self.get("Secret", "-primary-cloudinit");
+        let data: Value = serde_yaml::from_str(&text_at(secret, &["stringData", "networkdata"])).unwrap();
+        data["ethernets"]["enp1s0"].clone()
     }
 
     fn pod(&self) -> &Value {
@@ -398,7 +407,7 @@ fn quoted(text: &str) -> String {
 }
 
 fn passwords() -> Passwords {
-    Passwords::new("a", "b").unwrap().with_ca_seed("c").unwrap()
+    Passwords::new("a", "b").unwrap().with_ca_seed("seed of all the keys").unwrap()
 }
 
 /// Refuses the text with its place, or puts it unchanged where it belongs.
@@ -492,11 +501,11 @@ proptest! {
         let text = format!("# {comment}\nclient-password: {}\n", quoted(&password));
         let file = SecretsFile::read(&Source::new("s", &text)).unwrap();
         let plan = plan("failover: patroni\nguest: {image: \"quay.io/containerdisks/debian:13\"}\n");
-        let completed = file.completed(&plan, || Ok::<_, Report>("123e4567".to_owned())).unwrap();
+        let completed = file.completed(&plan, || Ok::<_, Report>("123e4567-e89b-12d3".to_owned())).unwrap();
         prop_assert!(completed.starts_with(&text));
         let passwords = SecretsFile::read(&Source::new("s", completed)).unwrap().passwords(&plan).unwrap();
-        prop_assert_eq!((passwords.client(), passwords.replication()), (password.as_str(), "123e4567"));
-        prop_assert_eq!(passwords.ca_seed(), Some("123e4567"));
+        prop_assert_eq!((passwords.client(), passwords.replication()), (password.as_str(), "123e4567-e89b-12d3"));
+        prop_assert_eq!(passwords.ca_seed(), Some("123e4567-e89b-12d3"));
     }
 
     #[test]
@@ -594,7 +603,12 @@ fn valid_config() -> impl Strategy<Value = String> {
                 "replica: {data-disk-size: 4Ti, anti-affinity: none}\n",
                 "replica: {run-strategy: Halted}\n",
             ]),
-            line(&["", "service: {ip-family-policy: RequireDualStack}\n"]),
+            line(&[
+                "",
+                "service: {ip-family-policy: RequireDualStack}\n",
+                "service: {ip-families: [IPv6, IPv4]}\n",
+                "service: {ip-families: [IPv6], dns-servers: [\"fd00::a\"], search-domains: [a.b]}\n",
+            ]),
             line(&["", "network-policy: false\n", "kustomization: true\n"]),
             line(&["", "credentials: {existing-secret: x}\n"]),
         ),

@@ -44,9 +44,13 @@ section! {
             objects: &["ConfigMap"],
             change: Restart,
         }
-        /// What resets a node on which Patroni no longer runs while it leads: KubeVirt's i6300esb.
+        /// What resets a node on which Patroni no longer runs while it leads: KubeVirt's i6300esb. Clusters of other
+        /// architectures than amd64 refuse it; there it has to be `off`.
         "watchdog" => watchdog: Watchdog {
-            default: Words("`required` where the image is known to have its driver (Debian 13), else `automatic`"),
+            default: Words(
+                "`required` where the image is known to have its driver (Debian 13), else `automatic`; `off` with a \
+                 preference for another architecture",
+            ),
             example: "off",
             with: "mode: patroni",
             objects: &["ConfigMap", "VirtualMachine"],

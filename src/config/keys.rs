@@ -115,6 +115,8 @@ pub enum Change {
     Room,
     /// A restart where the root disk is ephemeral, otherwise new VMs on the same database disks.
     Root,
+    /// The same, and new Services where the first family is another one.
+    Families,
     /// New disks: the spec of a DataVolume cannot change.
     Disks,
     /// New nodes: the WAL does not move to another disk.
@@ -144,6 +146,7 @@ impl Change {
             Self::Instancetype => ("restart", "instancetypes-and-preferences"),
             Self::Room => ("restart, perhaps larger disks", "a-datavolume-is-refused"),
             Self::Root => ("restart or new VMs", "persistent-roots"),
+            Self::Families => ("restart or new VMs, perhaps new Services", "ip-families"),
             Self::Disks => ("new or larger disks", "a-datavolume-is-refused"),
             Self::Nodes => ("new nodes", "wal-disks"),
             Self::Lab => ("another lab", "what-stays-behind"),

@@ -173,6 +173,13 @@ codes! {
         NotAProxyUrl = "not-a-proxy-url",
         /// This is no block of IP addresses. Write `address/prefix`, with zeros behind the prefix.
         NotACidr = "not-a-cidr",
+        /// This is no IP address of a host. Write it without brackets, zone and prefix.
+        NotAnIpAddress = "not-an-ip-address",
+        /// An IP family is listed twice, or there are two where the policy has room for one; the API server would refuse
+        /// the Services.
+        ConflictingIpFamilies = "conflicting-ip-families",
+        /// An address is of an IP family that the guests do not have, so that they could not reach it.
+        OfAnotherIpFamily = "of-another-ip-family",
     }
 
     /// PostgreSQL and pgbench
@@ -220,6 +227,12 @@ codes! {
         NoPatroniPackages = "no-patroni-packages",
         /// The image's Patroni is too old for what the config asks of it. Choose another image, or ask for less.
         PatroniTooOld = "patroni-too-old",
+        /// The nodes cannot have the watchdog that the config asks for: KubeVirt has it on amd64 alone, and the kernel of
+        /// Debian 12's cloud images has no driver of it. Ask for less in `failover.watchdog`, or choose another image.
+        NoWatchdog = "no-watchdog",
+        /// Patroni does not take this setting as it is: it decides it itself, or replaces what is below its own bound by its
+        /// own default. Remove it, or raise it.
+        PatroniSetting = "patroni-setting",
         /// A leader would lose its office while it still tries to renew it. Raise `failover.ttl`.
         PatroniTiming = "patroni-timing",
         /// A commit would wait for more standbys than there are. Ask for fewer, or for more replicas.
@@ -231,7 +244,8 @@ codes! {
 
     /// Passwords and the secrets file
     Passwords {
-        /// A password is not text, or empty, or longer than 128 bytes, or has a line break or a control character.
+        /// A password is not text, or empty, or longer than 128 bytes, or has a line break or a control character; or
+        /// `ca-seed` is shorter than 16 bytes.
         NotAPassword = "not-a-password",
         /// Passwords are needed and not there. `--check` never adds any: bring the secrets file that the directory was
         /// written with.
@@ -298,6 +312,9 @@ codes! {
         NeedsServerSideApply = "needs-server-side-apply",
         /// `postgresql.allowed-clients` does nothing without a NetworkPolicy.
         AllowedClientsWithoutNetworkPolicy = "allowed-clients-without-network-policy",
+        /// `postgresql.allowed-clients` lets in addresses of an IP family that the guests do not have. Give them both
+        /// families, or take the block out.
+        AllowedClientsOfAnotherFamily = "allowed-clients-of-another-family",
         /// Something may stand in standard input, and it is not read; `gen -` reads it.
         StdinNotRead = "stdin-not-read",
         /// Random passwords were added to the secrets file. Keep it, and keep it out of Git.

@@ -62,7 +62,8 @@ fn database<'p>(
         "kind" => "Service",
         "metadata" => metadata(plan, &name, None, &plan.annotations.service),
         "spec" => map! {
-            "ipFamilyPolicy" => plan.ip_family_policy,
+            "ipFamilies" => families(plan),
+            "ipFamilyPolicy" => plan.ip.policy,
             "selector" => selector(plan).with(label.into_iter()),
             "ports" => ports(target),
         },
@@ -80,12 +81,19 @@ fn nodes(plan: &Plan) -> Document<'_> {
         "spec" => map! {
             "clusterIP" => "None",
             "publishNotReadyAddresses" => true,
-            "ipFamilyPolicy" => plan.ip_family_policy,
+            "ipFamilies" => families(plan),
+            "ipFamilyPolicy" => plan.ip.policy,
             "selector" => selector(plan),
             "ports" => ports(None),
         },
     };
     Document::new("Service", name, tree)
+}
+
+/// The first is the one of `clusterIP`, which stays as it is for the life of a Service.
+fn families(plan: &Plan) -> Option<Yaml<'static>> {
+    let families = &plan.ip.families;
+    (!families.is_empty()).then(|| Yaml::items(families.iter().map(|family| Yaml::from(*family))))
 }
 
 fn ports(target: Option<u32>) -> Yaml<'static> {

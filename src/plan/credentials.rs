@@ -1,10 +1,11 @@
 //! Where the passwords come from.
 
 use crate::config::Config;
+use crate::config::credentials::ExistingSecret;
 use crate::config::fields::Field;
 use crate::diagnostic::{Code, Diagnostic, Problems};
 use crate::names::{CA_SEED_KEY, CLIENT_KEY, Names, REPLICATION_KEY, Role};
-use crate::value::SecretKey;
+use crate::value::{FailoverMode, SecretKey};
 
 /// Where the passwords come from.
 #[derive(Debug)]
@@ -81,10 +82,13 @@ pub(super) fn plan(
     if secret.ca_seed_key.is_present() && !is_patroni {
         problems.contradiction(
             Code::KeyWithoutEffect,
-            &[(&secret.ca_seed_key, "read by no node"), (&config.failover, "because of this")],
+            &[(&secret.ca_seed_key, "read by no node"), (&mode(config), "because of this")],
             "only nodes under Patroni derive certificates",
             "remove `ca-seed-key`, or set `failover` to `patroni`",
         );
+    }
+    if is_patroni {
+        check_seed(secret, problems);
     }
     if roles.iter().any(|(role, _)| names.cloudinit(*role) == name) {
         problems.contradiction(
@@ -101,5 +105,30 @@ pub(super) fn plan(
         replication_key: key(&secret.replication_key, REPLICATION_KEY),
         client_key: key(&secret.client_key, CLIENT_KEY),
         ca_seed_key: key(&secret.ca_seed_key, CA_SEED_KEY),
+    }
+}
+
+/// The mode of `failover`, which may have been reported already.
+fn mode(config: &Config) -> Field<FailoverMode> {
+    match &config.failover {
+        Field::Absent => Field::Absent,
+        Field::Invalid => Field::Invalid,
+        Field::Given(section) => section.value.mode.clone(),
+    }
+}
+
+/// People and tools get the client's password, and every node's backup the replicator's: who has the seed can give himself a
+/// certificate, and with it etcd and Patroni.
+fn check_seed(secret: &ExistingSecret, problems: &mut Problems) {
+    let seed = secret.ca_seed_key.get().map_or(CA_SEED_KEY, SecretKey::as_str);
+    for (field, default) in [(&secret.replication_key, REPLICATION_KEY), (&secret.client_key, CLIENT_KEY)] {
+        if field.get().map_or(default, SecretKey::as_str) == seed {
+            problems.contradiction(
+                Code::NameTaken,
+                &[(&secret.ca_seed_key, "the seed of certificates"), (field, "and a password")],
+                format!("`{seed}` would be a password and what certificates are derived from"),
+                "choose another key for one of them: who has that password could act as a node",
+            );
+        }
     }
 }

@@ -4,9 +4,13 @@ use super::release;
 use crate::config::Config;
 use crate::config::failover::Failover;
 use crate::config::fields::{Field, Involved};
+use crate::config::guest::Guest;
+use crate::config::vm::Matcher;
 use crate::diagnostic::{Code, Note, Problems};
 use crate::names::{Names, Node, Role};
-use crate::value::{FailoverMode, NodeName, Os, Packages, SynchronousMethod, Watchdog};
+use crate::value::{
+    FailoverMode, NodeName, Os, Packages, PreferenceKind, StandbyMode, SynchronousMethod, Watchdog,
+};
 
 /// Who decides which node takes writes.
 #[derive(Debug)]
@@ -59,6 +63,9 @@ impl FailoverPlan {
     }
 }
 
+/// The image with the newest Patroni, and the driver of the watchdog.
+const DEBIAN_13: &str = "quay.io/containerdisks/debian:13";
+
 /// Each node asks each other node's Patroni every few seconds.
 const MAX_PATRONI_REPLICAS: u32 = 31;
 
@@ -90,22 +97,24 @@ fn mode(section: &Failover) -> FailoverMode {
 }
 
 fn primary_node(config: &Config, replica_count: u32, problems: &mut Problems, notes: &mut Vec<Note>) -> Node {
+    let primary = Node { role: Role::Primary, index: 0 };
     let given = config.primary_node.get().map(NodeName::as_str);
-    let Some(index) = given.and_then(|name| name.strip_prefix("replica-")?.parse().ok()) else {
-        return Node { role: Role::Primary, index: 0 };
-    };
-    if index >= replica_count {
+    let Some(number) = given.and_then(|name| name.strip_prefix("replica-")) else { return primary };
+    let Some(index) = number.parse().ok().filter(|index| *index < replica_count) else {
         problems.contradiction(
             Code::NoSuchNode,
             &[(&config.primary_node, "not in the lab"), (&config.replica_count, "of this many replicas")],
-            format!("the lab has no replica {index}, so it cannot be the primary"),
+            format!("the lab has no replica {number}, so it cannot be the primary"),
             match replica_count {
                 0 => "write `primary-0`, or leave the key out".to_owned(),
                 _ => format!("write `primary-0`, or a replica up to `replica-{}`", replica_count - 1),
             },
         );
-    }
-    if replica_count > 1 {
+        return primary;
+    };
+    // warm standbys have no Service
+    let is_warm = config.postgresql.or_default().standby_mode.get() == Some(&StandbyMode::Warm);
+    if replica_count > 1 && !is_warm {
         let text = format!(
             "the Service of the replicas leads to every node while `primary-node` is `replica-{index}`, also to that one: \
              selectors cannot leave a VM out; clients that must not write ask for `target_session_attrs=standby`"
@@ -185,18 +194,29 @@ fn check_guest(config: &Config, problems: &mut Problems) {
             Code::NoPatroniPackages,
             &keys,
             format!("`failover: patroni` cannot be installed on this `{name}` image: {why} no fitting Patroni and etcd"),
-            "set `guest.image` to `quay.io/containerdisks/debian:13` or `quay.io/containerdisks/ubuntu:24.04`; or use a golden \
-             image that has patroni, etcd and haproxy, and set `guest.packages` to `preinstalled`",
+            format!(
+                "set `guest.image` to `{DEBIAN_13}` or `quay.io/containerdisks/ubuntu:24.04`{}; or use a golden image that \
+                 has patroni, etcd and haproxy, and set `guest.packages` to `preinstalled`",
+                instead(&guest)
+            ),
         );
+    }
+}
+
+/// What has to go where another image comes.
+fn instead(guest: &Guest) -> &'static str {
+    match (guest.data_source.is_present(), guest.os.is_present()) {
+        (true, _) => " in place of `guest.data-source` and `guest.os`",
+        (false, true) => " and remove `guest.os`",
+        (false, false) => "",
     }
 }
 
 fn patroni(config: &Config, section: &Failover, replica_count: u32, problems: &mut Problems) -> PatroniPlan {
     let ttl = section.ttl.or(30);
-    let loop_wait = section.loop_wait.or((ttl / 3).min(10));
-    let retry_timeout = section.retry_timeout.or((ttl.saturating_sub(loop_wait) / 2).clamp(3, 10));
-    let least = loop_wait + 2 * retry_timeout;
-    if least > ttl {
+    let (loop_wait, retry_timeout) = timing(section, ttl);
+    let sum = loop_wait + 2 * retry_timeout;
+    if sum > ttl {
         problems.contradiction(
             Code::PatroniTiming,
             &[
@@ -205,15 +225,13 @@ fn patroni(config: &Config, section: &Failover, replica_count: u32, problems: &m
                 (&section.retry_timeout, "and twice this are over"),
             ],
             format!(
-                "`failover.ttl` {ttl} is shorter than `loop-wait` and twice `retry-timeout`, {least} seconds"
+                "`failover.ttl` {ttl} is shorter than `loop-wait` and twice `retry-timeout`, {sum} seconds"
             ),
-            format!("raise `failover.ttl` to at least `{least}`, or shorten the others"),
+            format!("raise `failover.ttl` to at least `{}`, or shorten the others", least_ttl(section, ttl)),
         );
     }
     let guest = config.guest.or_default();
     let release = release::release(&guest);
-    // Debian 12's kernel for clouds has no i6300esb
-    let has_driver = matches!(release, Some((Os::Debian, "13" | "trixie")));
     check_quorum(config, release, problems);
     let nodes = (0..ETCD_MEMBERS.min(replica_count + 1)).map(|index| Node { role: Role::Node, index });
     let witness = (replica_count < 2).then_some(Node { role: Role::Witness, index: 0 });
@@ -221,9 +239,66 @@ fn patroni(config: &Config, section: &Failover, replica_count: u32, problems: &m
         ttl,
         loop_wait,
         retry_timeout,
-        watchdog: section.watchdog.or(if has_driver { Watchdog::Required } else { Watchdog::Automatic }),
+        watchdog: watchdog(config, section, release, problems),
         etcd: nodes.chain(witness).collect(),
     }
+}
+
+/// `loop-wait` and `retry-timeout`, whose defaults follow `ttl`.
+fn timing(section: &Failover, ttl: u32) -> (u32, u32) {
+    let loop_wait = section.loop_wait.or((ttl / 3).min(10));
+    (loop_wait, section.retry_timeout.or((ttl.saturating_sub(loop_wait) / 2).clamp(3, 10)))
+}
+
+/// The next `ttl` that is long enough, also for the defaults that grow with it.
+fn least_ttl(section: &Failover, ttl: u32) -> u32 {
+    let (loop_wait, retry_timeout) = timing(section, ttl);
+    match loop_wait + 2 * retry_timeout {
+        sum if sum > ttl => least_ttl(section, sum),
+        _ => ttl,
+    }
+}
+
+/// Debian 12's kernel for clouds has no i6300esb, and KubeVirt refuses it on other architectures than amd64.
+fn watchdog(
+    config: &Config,
+    section: &Failover,
+    release: Option<(Os, &str)>,
+    problems: &mut Problems,
+) -> Watchdog {
+    let guest = config.guest.or_default();
+    let preference = config.vm.or_default().preference;
+    let given = section.watchdog.get().copied();
+    let is_of_cluster = |preference: &&Matcher<_>| preference.kind.get() != Some(&PreferenceKind::Namespaced);
+    let name = preference.get().filter(is_of_cluster).and_then(|preference| preference.name.get());
+    let has_none = name.is_some_and(|name| {
+        [".arm64", ".s390x"].iter().any(|architecture| name.as_str().ends_with(architecture))
+    });
+    let has_driver = match release {
+        Some((Os::Debian, "13" | "trixie")) => Some(true),
+        Some((Os::Debian, "12" | "bookworm")) => Some(false),
+        _ => None,
+    };
+    if has_none && !matches!(given, None | Some(Watchdog::Off)) {
+        problems.contradiction(
+            Code::NoWatchdog,
+            &[(&section.watchdog, "is for amd64"), (&preference, "is for another architecture")],
+            "KubeVirt has the watchdog i6300esb on amd64 alone",
+            "write `off`",
+        );
+    } else if has_driver == Some(false) && given == Some(Watchdog::Required) {
+        problems.contradiction(
+            Code::NoWatchdog,
+            &[(&section.watchdog, "without it no node leads"), (&guest.image, "has no driver of it")],
+            "the kernel of Debian 12's cloud images has no driver of the watchdog",
+            format!("write `automatic`, or set `guest.image` to `{DEBIAN_13}`{}", instead(&guest)),
+        );
+    }
+    given.unwrap_or(match (has_none, has_driver) {
+        (true, _) => Watchdog::Off,
+        (false, Some(true)) => Watchdog::Required,
+        (false, _) => Watchdog::Automatic,
+    })
 }
 
 /// `any` is Patroni's quorum commit, which is new in Patroni 4.
@@ -243,7 +318,10 @@ fn check_quorum(config: &Config, release: Option<(Os, &str)>, problems: &mut Pro
                 (&guest.image, "and this has Patroni 3"),
             ],
             "`postgresql.synchronous` with the method `any` needs Patroni 4",
-            "set `postgresql.synchronous.method` to `first`, or `guest.image` to `quay.io/containerdisks/debian:13`",
+            format!(
+                "set `postgresql.synchronous.method` to `first`, or `guest.image` to `{DEBIAN_13}`{}",
+                instead(&guest)
+            ),
         );
     }
 }

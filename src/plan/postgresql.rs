@@ -2,6 +2,7 @@
 
 mod checks;
 mod parameters;
+mod patroni;
 mod synchronous;
 
 pub use synchronous::SynchronousPlan;
@@ -71,6 +72,9 @@ pub(super) fn plan(
     let parameters = section.parameters.or_default().0;
     let settings = Settings::read(&parameters, config, problems);
     checks::check(&settings, problems, notes);
+    if is_patroni {
+        patroni::check(config, &settings, problems);
+    }
     let synchronous = synchronous::plan(config, replicas, is_patroni, &settings, problems, notes);
     let (max_connections, processes) = processes(&settings, clients, max_wal_senders, config, problems);
 

@@ -48,7 +48,11 @@ checked_text!(
     "replica-0",
     |text| {
         let number = text.strip_prefix("replica-");
-        let is_number = |number: &str| number.parse::<u32>().is_ok_and(|parsed| parsed.to_string() == number);
+        // whether there are so many is for the plan to say
+        let is_number = |number: &str| {
+            let has_digits_only = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+            has_digits_only && (number == "0" || !number.starts_with('0'))
+        };
         let fault = (text != "primary-0" && !number.is_some_and(is_number))
             .then(|| "it is neither `primary-0` nor `replica-` and a number".to_owned());
         named(text, Code::NotAName, "a node", fault, "write `primary-0`, or `replica-0` for the VM `<name>-replica-0`")
@@ -61,6 +65,14 @@ checked_text!(
     "a namespace",
     "databases",
     |text| named(text, Code::NotAName, "a namespace", label_fault(text, 63), "use up to 63 lower-case letters, digits and hyphens")
+);
+
+checked_text!(
+    /// A domain of DNS, without a final dot.
+    DomainName,
+    "a domain name",
+    "lab.svc.cluster.local",
+    |text| named(text, Code::NotAName, "a domain name", subdomain_fault(text), "use lower-case letters, digits and hyphens, in parts with dots between them: `lab.svc.cluster.local`")
 );
 
 checked_text!(

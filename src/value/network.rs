@@ -1,7 +1,7 @@
 //! References to what is elsewhere: images, proxies, addresses, keys.
 
 use super::names::{label_fault, subdomain_fault};
-use super::{FromText, Refusal, Value, checked_text, named, read_text, shortened};
+use super::{FromText, IpFamily, Refusal, Value, checked_text, named, read_text, shortened};
 use crate::diagnostic::{Code, Problems};
 use crate::node::Node;
 use crate::yaml::needs_escape;
@@ -168,6 +168,47 @@ checked_text!(
         named(text, Code::NotAProxyUrl, "a proxy URL", fault, "write `http://host:port`")
     }
 );
+
+checked_text!(
+    /// The address of a host, without brackets and zone.
+    IpAddress,
+    "an IP address",
+    "fd00:10:96::a",
+    |text| named(text, Code::NotAnIpAddress, "an IP address", address_fault(text), "write it like `10.96.0.10` or `fd00:10:96::a`")
+);
+
+fn address_fault(text: &str) -> Option<String> {
+    match text.parse() {
+        Err(_) if text.contains(['[', ']', '%', '/']) => Some("it has more than an address".to_owned()),
+        Err(_) => Some("it is no address".to_owned()),
+        Ok(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => {
+            Some("it is an IPv4 address written as IPv6".to_owned())
+        }
+        Ok(address) if address.is_unspecified() || address.is_loopback() || address.is_multicast() => {
+            Some("no other host has it".to_owned())
+        }
+        Ok(_) => None,
+    }
+}
+
+impl IpAddress {
+    /// Its family.
+    pub fn family(&self) -> IpFamily {
+        family_of(&self.0)
+    }
+}
+
+impl Cidr {
+    /// Its family.
+    pub fn family(&self) -> IpFamily {
+        family_of(&self.0)
+    }
+}
+
+/// Only IPv6 addresses have colons.
+fn family_of(address: &str) -> IpFamily {
+    if address.contains(':') { IpFamily::Ipv6 } else { IpFamily::Ipv4 }
+}
 
 checked_text!(
     /// A block of IP addresses; the bits after the prefix are zero.

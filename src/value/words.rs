@@ -29,7 +29,7 @@ choice! {
 choice! {
     /// Whether a node that Patroni loses sight of is reset by its watchdog (`watchdog.mode` of Patroni).
     Watchdog {
-        /// Without a watchdog a node never leads.
+        /// One is expected: a node without one says so in its journal.
         Required = "required",
         /// A watchdog is used where there is one.
         Automatic = "automatic",
@@ -175,6 +175,16 @@ choice! {
         PreferDualStack = "PreferDualStack",
         /// Both, or the Service is refused.
         RequireDualStack = "RequireDualStack",
+    }
+}
+
+choice! {
+    /// An entry of `ipFamilies` of a Service.
+    IpFamily {
+        /// IPv4.
+        Ipv4 = "IPv4",
+        /// IPv6.
+        Ipv6 = "IPv6",
     }
 }
 

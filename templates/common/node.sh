@@ -123,9 +123,13 @@ new_wal_directory() {
 # remove_data DIRECTORY: with its WAL, which may lie on the WAL disk. Nothing else there is ever removed: whose it is
 # cannot be known, since copies that were kept may have been renamed or moved.
 remove_data() {
-  local wal
+  local wal other own=yes
   wal=$(readlink -m "$1/pg_wal")
-  if [[ $wal == "$WAL_MOUNT"/pg_wal.* && ! $wal -ef $PGDATA/pg_wal ]]; then
+  # A copy that was cut off still points to where it is from.
+  for other in "${1%/*}"/*/pg_wal; do
+    [[ $other == "$1/pg_wal" || ! $other -ef $wal ]] || own=no
+  done
+  if [[ $wal == "$WAL_MOUNT"/pg_wal.* && $own == yes ]]; then
     rm -rf "$wal"
   fi
   rm -rf "$1"

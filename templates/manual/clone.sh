@@ -1,18 +1,38 @@
 # shellcheck shell=bash
 # How data of another node comes here, and what becomes of the data that was here. Sourced by the set-up.
 
+# From the moment at which the data goes away from its place, or other data begins to come there, until that is there: a boot
+# in between, with nobody to ask, must not take this disk for a blank one and begin a lab anew.
+mark_clone() {
+  as_postgres mkdir -p "${PGDATA%/*}"
+  as_postgres touch "$PGDATA.cloning"
+  sync "${PGDATA%/*}"
+}
+
+is_cloning() {
+  [[ -e $PGDATA.cloning ]]
+}
+
+# The clone, or the rewound copy, takes its place.
+adopt_clone() {
+  adopt
+  rm -f "$PGDATA.cloning"
+}
+
 # Data that the primary is proven to have, too, is worth nothing beside it. Other data may be all that is left of
 # it: it is kept, each time anew, as long as there is room.
 set_aside() {
   local aside
   if [[ $1 == discard ]]; then
     log "removing $PGDATA: the primary has all of it"
+    mark_clone
     mv -T "$PGDATA" "$PGDATA.discard"
     remove_data "$PGDATA.discard"
   else
     check_room
     aside=$(aside)
     log "keeping the data, which the primary may not have, as $aside"
+    mark_clone
     mv -T "$PGDATA" "$aside"
   fi
 }
@@ -61,9 +81,10 @@ rewind() {
   fi
   aside=$(aside)
   log "rewound a copy to the history of $PRIMARY_HOST, and keeping the data as it was, as $aside"
+  mark_clone
   sync
   mv -T "$PGDATA" "$aside"
-  adopt
+  adopt_clone
 }
 
 rewind_copy() {
@@ -107,7 +128,7 @@ wait_for_checkpoint() {
 
 clone() {
   local attempt=0 output why
-  as_postgres mkdir -p "${PGDATA%/*}"
+  mark_clone
   await 2 "waiting for the primary" may_clone
   check_primary_version
   log "cloning $PRIMARY_HOST into $PGDATA through the slot $SLOT"
@@ -123,7 +144,7 @@ clone() {
     await 2 "waiting for the primary" may_clone
   done
   as_postgres touch "$PGDATA.new/standby.signal"
-  adopt
+  adopt_clone
   log "the clone is complete after $SECONDS s"
 }
 

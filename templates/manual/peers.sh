@@ -65,17 +65,18 @@ fenced_file() {
 fence() {
   local file
   file=$(fenced_file)
-  printf '%s %s\n' "$1" "$2" >"$file.new"
+  # A full disk has room for the name, and that is what counts.
+  printf '%s %s\n' "$1" "$2" 2>/dev/null >"$file.new" || true
   chown --reference="$PGDATA" "$file.new" 2>/dev/null || true
-  sync "$file.new"
-  mv -f "$file.new" "$file"
+  sync "$file.new" || true
+  mv -f "$file.new" "$file" || return 1
   sync "$PGDATA"
 }
 
 fenced_reason() {
   local node timeline
   read -r node timeline <"$(fenced_file)" || true
-  printf '%s' "$node is on timeline $timeline, newer than that of this node: another node was promoted;" \
+  printf '%s' "${node:-another node} is on timeline ${timeline:-(not noted)}, newer than that of this node: another node was promoted;" \
     " nothing is written here any more; run \`virtwork-rejoin\` to make this node a standby of the new primary"
 }
 

@@ -21,6 +21,7 @@ set_up() {
   systemctl --no-block start virtwork-ready.socket
   prepare_node
   write_file /run/virtwork/prepared "$(printf 'BINDIR=%q\nPGDATA=%q' "$BINDIR" "$PGDATA")"
+  [[ ! -e $PGDATA/PG_VERSION ]] || rm -f "$PGDATA.cloning"
   if [[ ! -e $PGDATA/PG_VERSION ]]; then
     begin
   elif [[ -e $PGDATA/$REJOIN ]]; then
@@ -140,7 +141,7 @@ inspect() {
 
 # Asked for by a person: this node becomes a standby of the primary that there is now, whatever it was.
 rejoin() {
-  local verdict
+  local verdict said=''
   data_facts "$PGDATA" || refuse "$PGDATA/global/pg_control cannot be read; nothing was touched"
   forbid_streaming
   while true; do
@@ -150,7 +151,8 @@ rejoin() {
     # No server replays here what is noted as not replayed.
     [[ $verdict != *"$REPLAY_FIRST" ]] || verdict="keep ${verdict#* }"
     [[ $verdict == wait* ]] || break
-    log "asking $PRIMARY_HOST: ${verdict#* }"
+    [[ $verdict == "$said" ]] || log "asking $PRIMARY_HOST: ${verdict#* }"
+    said=$verdict
     pause 2
   done
   case $verdict in

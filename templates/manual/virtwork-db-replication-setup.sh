@@ -12,9 +12,13 @@ ROLE=primary
 
 # A blank disk: a new database, unless another node has data. Then this is a lab that lives on without its old disk.
 begin() {
-  if hear_peers has_data; then
+  if is_cloning; then
+    log "this node was to take the lab's data from another one and was cut off: it begins that again, and initialises nothing;" \
+      "where no data is to be left, give all nodes, this one too, blank disks"
+    clone
+  elif hear_peers has_data; then
     log "this disk is blank, but $HOLDER has data of the lab, so nothing is initialised here: this node clones the primary;" \
-      "where there is none, promote a node with \`virtwork-promote\`, or give all nodes blank disks"
+      "where there is none, promote a node with \`virtwork-promote\`, or give all nodes, this one too, blank disks"
     clone
   else
     initialise

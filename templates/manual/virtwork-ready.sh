@@ -45,8 +45,9 @@ tell_node() {
     running=soon
   fi
   text+=$'\n'"state=$state"$'\n'"system=$DATA_SYSTEM"$'\n'"timeline=$DATA_TIMELINE"$'\n'"running=$running"
-  if [[ -e $(fenced_file) ]] && read -r node timeline <"$(fenced_file)"; then
-    text+=$'\n'"fenced=$node/$timeline"
+  if [[ -e $(fenced_file) ]]; then
+    read -r node timeline <"$(fenced_file)" || true
+    text+=$'\n'"fenced=${node:-unknown}/${timeline:-0}"
   fi
   # How far its WAL goes takes longer.
   if [[ $1 == /node/position ]] && end=$(end_of_wal "$PGDATA"); then

@@ -287,7 +287,7 @@ primary() {
 stop_writing() {
   local pid=''
   # shellcheck disable=SC2086  # two words
-  fence $NEWER
+  fence $NEWER || log 'warning: the fence could not be noted on the disk'
   read -r pid 2>/dev/null <"$PGDATA/postmaster.pid" || true
   [[ -z $pid ]] || kill -INT "$pid" 2>/dev/null || true
   log "fencing this node: ${NEWER% *} is on timeline ${NEWER#* }, this node on $DATA_TIMELINE"

@@ -166,12 +166,18 @@ def resolves(node: str) -> bool:
 
 
 def was_taken_out() -> bool:
-    """Whether the cluster goes on without this member, whose data is then of no use."""
-    try:
-        members = ask_cluster("list", {}, seconds=2)["members"]
-    except (OSError, ValueError):
-        return False
-    return not any(peer_url(lab.NODE) in member["peerURLs"] and member.get("name") for member in members)
+    """Whether the cluster goes on without this member, whose data is then of no use. A member lists what it has seen itself,
+    which may be of a time before this node came in: what it says counts only once it has read something that a majority
+    agreed on."""
+    for node in lab.ETCD_NODES:
+        if node != lab.NODE:
+            try:
+                lab.ask(node, CLIENTS, "/v3/kv/range", {"key": key("config")}, seconds=2)
+                members = lab.ask(node, CLIENTS, "/v3/cluster/member/list", {}, seconds=2)["members"]
+                return not any(peer_url(lab.NODE) in member["peerURLs"] and member.get("name") for member in members)
+            except (OSError, ValueError):
+                pass
+    return False
 
 
 def join() -> str:
@@ -179,21 +185,22 @@ def join() -> str:
     url = peer_url(lab.NODE)
     members = ask_cluster("list", {})["members"]
     mine = next((member for member in members if url in member["peerURLs"]), None)
-    if mine and mine.get("name"):
-        lab.log(f"etcd: the cluster knows {lab.NODE}, which has lost its data: replacing the member {int(mine['ID']):x}")
+    if mine:
+        # Also one that never said its name: the leader may have sent it data that was lost since, and would send no more.
+        if mine.get("name"):
+            lab.log(f"etcd: the cluster knows {lab.NODE}, which has lost its data: replacing the member {int(mine['ID']):x}")
         ask_cluster("remove", {"ID": mine["ID"]})
-        mine = None
+        members.remove(mine)
     for member in members:
         name = member.get("name", "")
-        if member is not mine and name and name not in lab.ETCD_NODES and not resolves(name):
+        if name and name not in lab.ETCD_NODES and not resolves(name):
             lab.log(f"etcd: {name} is no longer in the lab: taking it out")
             ask_cluster("remove", {"ID": member["ID"]})
-    if mine is None:
-        if any(member.get("isLearner") for member in members):
-            raise ValueError("another node is being taken in")
-        # Without a vote until it has all data: a voter that is not there yet would cost a cluster of one its majority.
-        ask_cluster("add", {"peerURLs": [url], "isLearner": True})
-        lab.log(f"etcd: {lab.NODE} is taken in as a new member")
+    if any(member.get("isLearner") for member in members):
+        raise ValueError("another node is being taken in")
+    # Without a vote until it has all data: a voter that is not there yet would cost a cluster of one its majority.
+    ask_cluster("add", {"peerURLs": [url], "isLearner": True})
+    lab.log(f"etcd: {lab.NODE} is taken in as a new member")
     members = ask_cluster("list", {})["members"]
     pairs = []
     for member in members:
@@ -368,6 +375,8 @@ def main() -> None:
         lab.log(f"etcd: the cluster has taken {lab.NODE} out: its data of then is removed")
         shutil.rmtree(DIRECTORY / "member")
     if has_data():
+        # That word was for one time.
+        PERMISSION.unlink(missing_ok=True)
         become_etcd("existing", f"{lab.NODE}={peer_url(lab.NODE)}")
     if found_or_join():
         lab.log("etcd: none of its nodes has its data: founding the cluster")

@@ -36,6 +36,9 @@ KEPT = "virtwork.kept"
 WAITED_FOR = "virtwork.waited-for"
 NODE = os.uname().nodename.partition(".")[0]
 Position = int
+# Patroni may be killed, and systemd leaves what it had started. A program that went on alone would one day find a leader, and
+# the data of a server that runs by then.
+BOUND = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def log(text: str) -> None:
@@ -105,6 +108,18 @@ class Data:
         assert found
         return max(number(found[1]), self.start)
 
+    def newest_timeline(self) -> int:
+        """Of the WAL that is here, also of what was received and is not replayed yet: pg_control says nothing of that."""
+        names = (path.name for path in (self.directory / "pg_wal").iterdir())
+        return max((int(name[:8], 16) for name in names if re.fullmatch(r"[0-9A-F]{24}", name)), default=0)
+
+    def history(self) -> list[tuple[str, Position]] | None:
+        """Which timelines its own came from, and where each was left; None when that is not here."""
+        try:
+            return forks((self.directory / f"pg_wal/{self.timeline:08X}.history").read_text())
+        except OSError:
+            return None
+
     def waited_for(self) -> set[str]:
         """The standbys that commits waited for on this timeline, where this node led. Noted beside the running leader by
         virtwork-patroni-watch.sh: Patroni's own settings are written anew before they are needed here. Copied along by
@@ -138,11 +153,16 @@ class Source:
 
     def fork(self, timeline: int) -> Position | None:
         """Where the leader's history left a timeline; nothing if it never was on it."""
-        for line in self.command(f"TIMELINE_HISTORY {self.timeline}").splitlines():
-            words = line.rpartition("|")[2].split()
-            if words and words[0] == str(timeline):
-                return number(words[1])
-        return None
+        return next((position for name, position in self.history() if name == str(timeline)), None)
+
+    def history(self) -> list[tuple[str, Position]]:
+        return forks(self.command(f"TIMELINE_HISTORY {self.timeline}").partition("|")[2])
+
+
+def forks(history: str) -> list[tuple[str, Position]]:
+    """The lines of a history file: a timeline, and where it was left."""
+    lines = (line.split() for line in history.splitlines())
+    return [(words[0], number(words[1])) for words in lines if len(words) > 1 and words[0].isdigit()]
 
 
 def successor(timeline: int) -> str:
@@ -178,7 +198,14 @@ def unproven(data: Data, source: Source) -> str:
         return f"its system identifier is {data.system}, the leader's {source.system}"
     if data.timeline > source.timeline:
         return f"it is on timeline {data.timeline}, the leader on {source.timeline}"
+    newest = data.newest_timeline()
+    if newest > data.timeline and newest != source.timeline:
+        return f"it received WAL of timeline {newest} and has not replayed it; the leader is on {source.timeline}"
     if data.timeline == source.timeline:
+        # Disks that were restored may bring two timelines of one number.
+        history = data.history() if data.timeline > 1 else None
+        if history is not None and history != source.history():
+            return f"its timeline {data.timeline} began elsewhere than the leader's of that number"
         end = data.end()
         return "" if end < source.flushed else f"it has WAL up to {text(end)}, the leader up to {text(source.flushed)}"
     fork = source.fork(data.timeline)
@@ -266,17 +293,38 @@ def keep_copy(directory: pathlib.Path, data: Data | None, why: str) -> None:
 
 
 def copy_tree(directory: pathlib.Path, target: pathlib.Path) -> None:
-    subprocess.run(["cp", "-a", "--reflink=auto", "--", str(directory), str(target)], check=True)
+    subprocess.run([*BOUND, "cp", "-a", "--reflink=auto", "--", str(directory), str(target)], check=True)
     wal = target / "pg_wal"
     if wal.is_symlink():
         wal.unlink()
-        subprocess.run(["cp", "-a", "--reflink=auto", "--", f"{directory / 'pg_wal'}/", str(wal)], check=True)
+        subprocess.run([*BOUND, "cp", "-a", "--reflink=auto", "--", f"{directory / 'pg_wal'}/", str(wal)], check=True)
+
+
+def wait_for_server(directory: pathlib.Path) -> None:
+    """Until no server runs with the data that is to go."""
+    said = False
+    while is_running(directory):
+        if not said:
+            log(f"waiting: a server runs with {directory}; nothing is touched while it does")
+            said = True
+        time.sleep(2)
+
+
+def is_running(directory: pathlib.Path) -> bool:
+    try:
+        pid = (directory / "postmaster.pid").read_text().split()[0]
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "postgres"
+    except (OSError, IndexError):
+        return False
 
 
 def remove(directory: pathlib.Path, wal_mount: str) -> None:
+    """With its WAL, unless another directory here has the same: a copy that was cut off still points to where it is from."""
     wal = directory / "pg_wal"
     if wal_mount and wal.is_symlink() and wal.resolve().parent == pathlib.Path(wal_mount):
-        shutil.rmtree(wal.resolve(), ignore_errors=True)
+        others = {path.resolve() for path in directory.parent.glob("*/pg_wal") if path != wal}
+        if wal.resolve() not in others:
+            shutil.rmtree(wal.resolve(), ignore_errors=True)
     shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -312,6 +360,7 @@ def initialise(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str) 
 
 def set_aside(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str, conninfo: str) -> None:
     why = judge(directory, binaries, conninfo)
+    wait_for_server(directory)
     if why:
         # A clone takes about as much as what is here.
         wait_for_room(directory, size(directory) * 11 // 10 + MARGIN, why)
@@ -357,7 +406,7 @@ def clone_once(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str, 
     log(f"cloning the leader into {directory} through the slot {slot}")
     # Under another name than the member's: what receives the WAL of a clone is no standby that a commit may wait for.
     name = f"clone of {slot}"
-    done = run(str(binaries / "pg_basebackup"), "--no-password", "-D", str(partial), "-X", "stream", "-S", slot,
+    done = run(*BOUND, str(binaries / "pg_basebackup"), "--no-password", "-D", str(partial), "-X", "stream", "-S", slot,
                "--checkpoint=fast", "-d", f"{conninfo} connect_timeout=10 application_name='{name}'", *wal_options(wal_mount))
     if done.returncode != 0:
         return done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason given"
@@ -382,7 +431,7 @@ def rewind(arguments: list[str], binaries: pathlib.Path, wal_mount: str) -> int:
         except Unknown:
             data = None
         keep_copy(directory, data, why)
-    done = run(program, *arguments)
+    done = run(*BOUND, program, *arguments)
     print(done.stdout, end="", flush=True)
     print(done.stderr, end="", file=sys.stderr, flush=True)
     if done.returncode == 0:
@@ -390,6 +439,7 @@ def rewind(arguments: list[str], binaries: pathlib.Path, wal_mount: str) -> int:
         return 0
     log(f"pg_rewind failed ({done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no reason given'}): cloning "
         "the leader instead")
+    wait_for_server(directory)
     discard = directory.with_name(directory.name + ".discard")
     directory.rename(discard)
     remove(discard, wal_mount)
@@ -424,4 +474,7 @@ def family(command: str) -> str:
 
 
 if __name__ == "__main__":
+    if os.environ.get("VIRTWORK_BOUND") != "yes":
+        os.environ["VIRTWORK_BOUND"] = "yes"
+        os.execvp(BOUND[0], [*BOUND, sys.executable, "-I", *sys.argv])
     sys.exit(main())

@@ -4,14 +4,15 @@ Each scenario is told once, on the family where it says most: the default image,
 (packages that start servers, several majors side by side). The core is told on every major that there are packages of."""
 
 import images
-from images import (DEBIAN_11, DEBIAN_12, DEBIAN_13, DEBIAN_13_PATRONI, FEDORA_44, FEDORA_44_PATRONI, FEDORA_44_SELINUX,
-                    FORKY)
+from images import (DEBIAN_11, DEBIAN_12, DEBIAN_13, DEBIAN_13_PATRONI, FEDORA_44, FEDORA_44_NM, FEDORA_44_PATRONI,
+                    FEDORA_44_SELINUX, FORKY)
 from scenarios import patroni
 from scenarios.core import Core
+from scenarios.families import DualStack, Ipv6Only
 from scenarios.faults import Faults
 from scenarios.hardship import Hardship
 from scenarios.life import Life
-from scenarios.machines import Machines, PlainMachine
+from scenarios.machines import Ipv6Machines, Machines, PlainMachine
 from scenarios.persistent import Persistent
 from scenarios.random_configs import RandomConfigs
 from scenarios.restored import Restored
@@ -23,11 +24,12 @@ CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN
               (patroni.Life, FEDORA_44_PATRONI), (Life, FEDORA_44), (Hardship, FEDORA_44), (Restored, FEDORA_44),
               (RandomConfigs, None), (Core, DEBIAN_11), (Core, DEBIAN_12), (Core, DEBIAN_13), (Core, FORKY), (Scale, DEBIAN_13),
               (Faults, DEBIAN_13), (Persistent, DEBIAN_13), (patroni.Packages, DEBIAN_13_PATRONI),
-              (Topology, DEBIAN_13), (Synchronous, DEBIAN_11), (Warm, FORKY)]
+              (Topology, DEBIAN_13), (Synchronous, DEBIAN_11), (Warm, FORKY), (Ipv6Only, FEDORA_44_NM), (DualStack, FEDORA_44_NM),
+              (Ipv6Only, DEBIAN_13), (DualStack, DEBIAN_13)]
 # Scale has a scenario that only Debian's directories make sense of.
 FAMILIES = [(Life, DEBIAN_13), (Hardship, DEBIAN_13), (Restored, DEBIAN_13), (Faults, FEDORA_44), (Persistent, FEDORA_44)]
 MACHINES = [(Machines, DEBIAN_13), (Selinux, FEDORA_44_SELINUX), (patroni.Watchdog, DEBIAN_13_PATRONI),
-            (PlainMachine, DEBIAN_13)]
+            (PlainMachine, DEBIAN_13), (Ipv6Machines, DEBIAN_13)]
 TIERS = {"containers": CONTAINERS, "machines": MACHINES}
 
 

@@ -170,6 +170,14 @@ def _enforcing(name, base):
                   {"fedora": rpms}, disks, "security=selinux selinux=1 enforcing=1 audit=1 audit_backlog_limit=8192")
 
 
+def _network_manager(base):
+    """The same with NetworkManager: a layer of its own, so that the other images stay as they are."""
+    release = base.pool.release
+    pool = Image("nm-pool", release, [], [base.plain[-1]])
+    layer = Image("fedora-nm", release, ["layer.sh"], [*base.golden, pool], layers=[*base.golden])
+    return dataclasses.replace(base, name=f"{base.name}-networkmanager", golden=(layer, *base.golden))
+
+
 DEBIAN_11 = _debian("11", "bullseye", 13)
 DEBIAN_12 = _debian("12", "bookworm", 15)
 DEBIAN_13 = _debian("13", "trixie", 17, machines=True)
@@ -180,6 +188,7 @@ FEDORA_44 = _fedora("44", FORKY)
 DEBIAN_13_PATRONI = _patroni(DEBIAN_13)
 FEDORA_44_PATRONI = _patroni_fedora(FEDORA_44, _patroni(FORKY))
 FEDORA_44_SELINUX = _enforcing("44", DEBIAN_13)
+FEDORA_44_NM = _network_manager(FEDORA_44)
 SYSTEMS = [DEBIAN_11, DEBIAN_12, DEBIAN_13, FORKY, FEDORA_44]
 
 

@@ -38,6 +38,23 @@ def selects(selector, labels):
     return all(labels.get(key) == value for key, value in selector.items())
 
 
+def service_families(spec, cluster):
+    """The IP families of a Service in a cluster with these: what the API server makes of `ipFamilies` and
+    `ipFamilyPolicy`, and refuses."""
+    families = list(spec.get("ipFamilies", cluster[:1]))
+    policy = spec.get("ipFamilyPolicy", "SingleStack")
+    if len(families) > 1 and policy == "SingleStack":
+        raise ValueError("ipFamilyPolicy: must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are "
+                         "specified")
+    if policy == "RequireDualStack" and len(cluster) < 2:
+        raise ValueError("ipFamilyPolicy: this cluster is not configured for dual-stack services")
+    if not set(families) <= set(cluster):
+        raise ValueError(f"ipFamilies: {families}: not configured on this cluster")
+    if policy != "SingleStack" and len(families) == 1:
+        families += [family for family in cluster if family not in families]
+    return families
+
+
 def secret_files(secret):
     """The files of a Secret: name to bytes."""
     files = {key: base64.b64decode(value) for key, value in secret.get("data", {}).items()}

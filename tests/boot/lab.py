@@ -35,9 +35,9 @@ class Node:
 
 class Lab:
     """`directory` should be in memory. `system` is what the guests are, an images.System, and `image` golden or plain;
-    `containers` chooses the tier."""
+    `containers` chooses the tier; `families` are the cluster's IP families."""
 
-    def __init__(self, name, directory, generator, system, image="golden", containers=True):
+    def __init__(self, name, directory, generator, system, image="golden", containers=True, families=("IPv4",)):
         self.name = name
         self.directory = pathlib.Path(directory)
         self.generator = generator
@@ -49,7 +49,7 @@ class Lab:
         self.nodes = {}
         self.passwords = {}
         self.text = ""
-        self.network = Network(name, self.directory / "network", NAMESPACE)
+        self.network = Network(name, self.directory / "network", NAMESPACE, families)
         self.closing = threading.Event()
         self.lock = threading.RLock()
         self.failure = None
@@ -236,9 +236,13 @@ class Lab:
 
     def sql(self, name, statement, user="pgbench", password=None, database="pgbench", stranger=False):
         """Asks the server of a VM over the network, with the client password if no other is given."""
+        return self.ask(self.nodes[name].pod.address, statement, user, password, database, stranger)
+
+    def ask(self, address, statement, user="pgbench", password=None, database="pgbench", stranger=False):
+        """The same of any address, such as a Service's."""
         pod = self.network.stranger if stranger else self.network.client
         password = self.passwords["client-password"] if password is None else password
-        return postgres.ask(pod.netns, self.nodes[name].pod.address, statement, user, password, database)
+        return postgres.ask(pod.netns, address, statement, user, password, database)
 
     def superuser(self, name, statement, database="postgres", timeout=60):
         """Asks in the guest, as postgres."""

@@ -1,11 +1,13 @@
 """The cluster's network of one lab: pods behind masquerade, Services, DNS, DHCP and NetworkPolicy.
 
 A hub namespace routes between the pods, as a node does, and has no link to anything else. Each pod is a namespace with
-its own address; its VM sits behind it as 10.0.2.2, the address that every VM has under KubeVirt's masquerade. Services
-have virtual addresses that the hub translates to the ready pods, as kube-proxy does.
+addresses of its own; its VM sits behind it as 10.0.2.2 and fd10:0:2::2, the addresses that every VM has under KubeVirt's
+masquerade. Services have virtual addresses that the hub translates to the ready pods, as kube-proxy does. A cluster has one
+IP family or both, the first one first.
 """
 
 import ctypes
+import dataclasses
 import functools
 import http.client
 import http.server
@@ -21,29 +23,61 @@ import urllib.parse
 import kubevirt
 from shell import CommandFailed, end, in_netns, run
 
-DNS = "10.96.0.10"
 MIRROR = "192.0.2.10"
 """Where `mirror.test` is, the package repository."""
 PROXY = "192.0.2.20"
-GATEWAY = "169.254.1.1"
 CLONE_NEWNET = 0x40000000
 UNVERIFIED = ssl._create_unverified_context()
 
-NAT = """
-table ip nat {
-  chain prerouting { type nat hook prerouting priority dstnat; iifname "eth0" dnat to 10.0.2.2; }
-  chain postrouting { type nat hook postrouting priority srcnat; oifname "eth0" masquerade; }
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """An IP family of the cluster. `own` are the pods of the lab's namespace, `services` all Services; `guest` is a VM's
+    address behind masquerade, `bridge` the pod's beside it."""
+
+    nft: str
+    bits: int
+    dns: str
+    gateway: str
+    own: str
+    stranger: str
+    services: str
+    guest: str
+    bridge: str
+
+    def pod(self, number):
+        return f"10.244.{number // 250}.{number % 250 + 1}" if self.nft == "ip" else f"fd00:10:244::{number:x}"
+
+    def service(self, number):
+        return f"10.96.1.{number}" if self.nft == "ip" else f"fd00:10:96::1:{number:x}"
+
+    def nat(self):
+        """KubeVirt's masquerade."""
+        return f"""
+            table {self.nft} nat {{
+              chain prerouting {{ type nat hook prerouting priority dstnat; iifname "eth0" dnat to {self.guest}; }}
+              chain postrouting {{ type nat hook postrouting priority srcnat; {self.nft} saddr {self.guest} masquerade; }}
+            }}
+            """
+
+
+FAMILIES = {
+    "IPv4": Family("ip", 32, "10.96.0.10", "169.254.1.1", "10.244.0.0/17", "10.244.200.1", "10.96.0.0/16",
+                   "10.0.2.2", "10.0.2.1/24"),
+    "IPv6": Family("ip6", 128, "fd00:10:96::a", "fe80::1", "fd00:10:244::/64", "fd00:10:244:1::1",
+                   "fd00:10:96::/112", "fd10:0:2::2", "fd10:0:2::1/120"),
 }
-"""
 
 
 class Pod:
-    """A pod: `netns` is its namespace, `address` its address. With `guest_netns` the VM is a container with a veth
-    pair; without, a machine with the tap device `guest0` of the pod's namespace."""
+    """A pod: `netns` is its namespace, `addresses` its addresses by family, `address` the one of the cluster's first.
+    With `guest_netns` the VM is a container with a veth pair; without, a machine with the tap device `guest0` of the
+    pod's namespace."""
 
-    def __init__(self, netns, address, guest_netns=None):
+    def __init__(self, netns, addresses, guest_netns=None):
         self.netns = netns
-        self.address = address
+        self.addresses = addresses
+        self.address = next(iter(addresses.values()))
         self.guest_netns = guest_netns
         self.dhcp = None
 
@@ -58,7 +92,8 @@ def enter_netns(netns):
 class Network:
     """The network of one lab. `prefix` begins the names of its namespaces, `directory` holds its files."""
 
-    def __init__(self, prefix, directory, namespace):
+    def __init__(self, prefix, directory, namespace, families=("IPv4",)):
+        self.families = families
         self.prefix = prefix
         self.directory = pathlib.Path(directory)
         self.namespace = namespace
@@ -70,15 +105,27 @@ class Network:
         self.published = None
         self.directory.mkdir(parents=True)
         run("ip", "netns", "add", self.hub)
-        self._ip(self.hub, "link set lo up", f"address add {DNS}/32 dev lo", "route add unreachable 10.96.0.0/16")
-        run(*in_netns(self.hub, "sysctl", "-qw", "net.ipv4.ip_forward=1"))
+        self._ip(self.hub, "link set lo up")
+        for family in self._families():
+            self._ip(self.hub, f"address add {family.dns}/{family.bits} dev lo",
+                     f"route add unreachable {family.services}")
+        self._forward(self.hub)
         self.hosts = self.directory / "hosts"
         self.hosts.write_text(f"{MIRROR} mirror.test\n{PROXY} proxy.test\n")
         self.dns = self._dnsmasq(
-            self.hub, "dns", f"--listen-address={DNS}", "--bind-interfaces", "--no-resolv", "--no-hosts",
-            f"--addn-hosts={self.hosts}", f"--local=/{kubevirt.CLUSTER_DOMAIN}/", "--local=/test/")
+            self.hub, "dns", *(f"--listen-address={family.dns}" for family in self._families()), "--bind-interfaces",
+            "--no-resolv", "--no-hosts", f"--addn-hosts={self.hosts}", f"--local=/{kubevirt.CLUSTER_DOMAIN}/",
+            "--local=/test/")
         self.client = self.add_pod("client")
-        self.stranger = self.add_pod("stranger", "10.244.200.1")
+        self.stranger = self.add_pod("stranger", is_stranger=True)
+
+    def _families(self):
+        return [FAMILIES[name] for name in self.families]
+
+    def _forward(self, netns):
+        """Lets a namespace route. With IPv6 the kernel would wait a second before it uses an address."""
+        run(*in_netns(netns, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",
+                      "net.ipv6.conf.default.accept_dad=0"))
 
     def _ip(self, netns, *commands):
         run("ip", "-netns", netns, "-batch", "-", stdin="\n".join(commands) + "\n")
@@ -90,17 +137,24 @@ class Network:
                          "--group=root", "--pid-file=", "--log-facility=-", *options),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
-    def add_pod(self, name, address=None):
-        """A pod without VM: its own address and the routes of a node."""
+    def add_pod(self, name, is_stranger=False):
+        """A pod without VM: its own addresses and the routes of a node. A stranger is of another namespace."""
         number = next(self.numbers)
-        address = address or f"10.244.{number // 250}.{number % 250 + 1}"
-        pod = Pod(f"{self.prefix}-{name}", address)
+        addresses = {name: FAMILIES[name].stranger if is_stranger else FAMILIES[name].pod(number)
+                     for name in self.families}
+        pod = Pod(f"{self.prefix}-{name}", addresses)
         link = f"pod{number}"
         run("ip", "netns", "add", pod.netns)
-        self._ip(self.hub, f"link add {link} type veth peer name eth0 netns {pod.netns}",
-                 f"address add {GATEWAY}/32 dev {link}", f"link set {link} up", f"route add {address}/32 dev {link}")
-        self._ip(pod.netns, "link set lo up", f"address add {address}/32 dev eth0", "link set eth0 up",
-                 f"route add {GATEWAY} dev eth0 scope link", f"route add default via {GATEWAY}")
+        run(*in_netns(pod.netns, "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0"))
+        self._ip(self.hub, f"link add {link} type veth peer name eth0 netns {pod.netns}", f"link set {link} up")
+        self._ip(pod.netns, "link set lo up", "link set eth0 up")
+        for family, address in zip(self._families(), addresses.values(), strict=True):
+            # the same gateway on every link, as Calico has it
+            scope = "scope link" if family.nft == "ip" else ""
+            self._ip(self.hub, f"address add {family.gateway}/{family.bits} dev {link}",
+                     f"route add {address}/{family.bits} dev {link}")
+            self._ip(pod.netns, f"address add {address}/{family.bits} dev eth0",
+                     f"route add {family.gateway} dev eth0 {scope}", f"route add default via {family.gateway} dev eth0")
         self.pods.append(pod)
         return pod
 
@@ -113,17 +167,27 @@ class Network:
             self._ip(pod.netns, f"link add guest0 type veth peer name enp1s0 netns {pod.guest_netns}")
         else:
             self._ip(pod.netns, "tuntap add guest0 mode tap")
-        self._ip(pod.netns, "address add 10.0.2.1/24 dev guest0", "link set guest0 up")
-        run(*in_netns(pod.netns, "sysctl", "-qw", "net.ipv4.ip_forward=1"))
-        run(*in_netns(pod.netns, "nft", "-f", "-"), stdin=NAT)
-        domains = vm.search_domains(self.namespace)
+        self._forward(pod.netns)
+        self._ip(pod.netns, "link set guest0 up", *(f"address add {f.bridge} dev guest0" for f in self._families()))
+        run(*in_netns(pod.netns, "nft", "-f", "-"), stdin="".join(family.nat() for family in self._families()))
         pod.dhcp = self._dnsmasq(
             pod.netns, f"dhcp-{vm.name}", "--port=0", "--interface=guest0", "--bind-interfaces", "--dhcp-authoritative",
-            "--dhcp-range=10.0.2.2,10.0.2.2,255.255.255.0,infinite", "--dhcp-option=option:router,10.0.2.1",
-            f"--dhcp-option=option:dns-server,{DNS}", f"--dhcp-option=option:domain-name,{max(domains, key=len)}",
-            f"--dhcp-option=option:domain-search,{','.join(domains)}",
-            f"--dhcp-leasefile={self.directory / f'leases-{pod.address}'}")
+            *self._dhcp(vm), f"--dhcp-leasefile={self.directory / f'leases-{pod.address}'}")
         return pod
+
+    def _dhcp(self, vm):
+        """What KubeVirt's DHCP offers, of each family that the pod has. Of IPv6 that is an address, since 1.7 with DNS
+        servers, which are not here; never search domains or, without router advertisements, a route."""
+        domains = vm.search_domains(self.namespace)
+        if "IPv4" in self.families:
+            yield "--dhcp-range=10.0.2.2,10.0.2.2,255.255.255.0,infinite"
+            yield "--dhcp-option=option:router,10.0.2.1"
+            yield f"--dhcp-option=option:dns-server,{FAMILIES['IPv4'].dns}"
+            yield f"--dhcp-option=option:domain-name,{max(domains, key=len)}"
+            yield f"--dhcp-option=option:domain-search,{','.join(domains)}"
+        if "IPv6" in self.families:
+            yield "--dhcp-range=fd10:0:2::2,fd10:0:2::2,120,infinite"
+            yield "--dhcp-option=option6:dns-server"
 
     def cut(self, pod, off=True):
         """Takes the cable out, or puts it in again."""
@@ -136,39 +200,41 @@ class Network:
             run("ip", "netns", "delete", netns, check=False)
         self.pods.remove(pod)
 
-    def service_address(self, name):
-        return self.service_addresses.setdefault(name, f"10.96.1.{len(self.service_addresses) + 1}")
+    def service_address(self, name, family=None):
+        """Its address of a family, of the cluster's first if none is given."""
+        number = self.service_addresses.setdefault(name, len(self.service_addresses) + 1)
+        return FAMILIES[family or self.families[0]].service(number)
 
     def publish(self, objects, running):
         """Names, endpoints and policies, for `running`: (VirtualMachine, Pod, ready) of each VM that is on."""
         hosts = [f"{MIRROR} mirror.test", f"{PROXY} proxy.test"]
-        translations, policies = [], []
+        translations, policies = ({family: [] for family in self.families} for _ in range(2))
         for (kind, name), document in sorted(objects.items()):
             if kind == "Service":
                 spec = document["spec"]
                 domain = f"{name}.{self.namespace}.svc.{kubevirt.CLUSTER_DOMAIN}"
                 chosen = [entry for entry in running if kubevirt.selects(spec["selector"], entry[0].labels)]
-                if spec.get("clusterIP") == "None":
-                    for vm, pod, ready in chosen:
-                        if ready or spec.get("publishNotReadyAddresses"):
-                            hosts.append(f"{pod.address} {domain}")
-                            if vm.subdomain == name:
-                                hosts.append(f"{pod.address} {vm.hostname}.{domain}")
-                else:
-                    address = self.service_address(name)
-                    hosts.append(f"{address} {domain}")
-                    port, = spec["ports"]
-                    targets = [pod.address for _, pod, ready in chosen if ready]
-                    translations += _translate(address, port, targets)
+                for family in kubevirt.service_families(spec, self.families):
+                    if spec.get("clusterIP") == "None":
+                        for vm, pod, ready in chosen:
+                            if ready or spec.get("publishNotReadyAddresses"):
+                                hosts.append(f"{pod.addresses[family]} {domain}")
+                                if vm.subdomain == name:
+                                    hosts.append(f"{pod.addresses[family]} {vm.hostname}.{domain}")
+                    else:
+                        address = self.service_address(name, family)
+                        hosts.append(f"{address} {domain}")
+                        port, = spec["ports"]
+                        targets = [pod.addresses[family] for _, pod, ready in chosen if ready]
+                        translations[family] += _translate(FAMILIES[family].nft, address, port, targets)
             elif kind == "NetworkPolicy":
-                pods = [pod.address for vm, pod, _ in running
-                        if kubevirt.selects(document["spec"]["podSelector"]["matchLabels"], vm.labels)]
-                policies += _police(document["spec"], pods, running)
-        rules = "\n".join([
-            "table ip cluster", "delete table ip cluster", "table ip cluster {",
-            "chain services { type nat hook prerouting priority dstnat;", *translations, "}",
-            "chain policies { type filter hook forward priority filter; ct state established,related accept", *policies,
-            "}", "}"]) + "\n"
+                selected = [pod for vm, pod, _ in running
+                            if kubevirt.selects(document["spec"]["podSelector"]["matchLabels"], vm.labels)]
+                for family in self.families:
+                    policies[family] += _police(FAMILIES[family], document["spec"],
+                                                [pod.addresses[family] for pod in selected], running, family)
+        rules = "".join(_table(FAMILIES[family].nft, translations[family], policies[family])
+                        for family in self.families)
         if (hosts, rules) != self.published:
             run(*in_netns(self.hub, "nft", "-f", "-"), stdin=rules)
             self.hosts.write_text("".join(f"{line}\n" for line in hosts))
@@ -220,24 +286,34 @@ class Network:
         run("ip", "netns", "delete", self.hub, check=False)
 
 
-def _translate(address, port, targets):
+def _table(nft, translations, policies):
+    """The hub's rules of a family, in the place of those that were there."""
+    return "\n".join([
+        f"table {nft} cluster", f"delete table {nft} cluster", f"table {nft} cluster {{",
+        "chain services { type nat hook prerouting priority dstnat;", *translations, "}",
+        "chain policies { type filter hook forward priority filter; ct state established,related accept", *policies,
+        "}", "}"]) + "\n"
+
+
+def _translate(nft, address, port, targets):
     """kube-proxy: no rule without endpoints, the address is unreachable then."""
-    match = f"ip daddr {address} tcp dport {port['port']}"
+    match = f"{nft} daddr {address} tcp dport {port['port']}"
     target_port = port.get("targetPort", port["port"])
     if len(targets) == 1:
-        return [f"{match} dnat to {targets[0]}:{target_port}"]
+        target = f"[{targets[0]}]" if nft == "ip6" else targets[0]
+        return [f"{match} dnat to {target}:{target_port}"]
     if targets:
         choices = ", ".join(f"{i} : {target} . {target_port}" for i, target in enumerate(targets))
-        return [f"{match} dnat ip to numgen random mod {len(targets)} map {{ {choices} }}"]
+        return [f"{match} dnat {nft} to numgen random mod {len(targets)} map {{ {choices} }}"]
     return []
 
 
-def _police(spec, pods, running):
-    """Ingress rules of a NetworkPolicy for these pods, in the shapes that a bundle has. Pods of the namespace are
-    those in 10.244.0.0/17."""
+def _police(family, spec, pods, running, name):
+    """Ingress rules of a NetworkPolicy for these pods, in the shapes that a bundle has; `name` is the family's."""
     if not pods:
         return []
-    to = f"ip daddr {{ {', '.join(pods)} }}"
+    nft = family.nft
+    to = f"{nft} daddr {{ {', '.join(pods)} }}"
     rules = []
     for rule in spec["ingress"]:
         ports = ", ".join(str(port["port"]) for port in rule["ports"])
@@ -245,15 +321,15 @@ def _police(spec, pods, running):
             if peer is None:
                 source = ""
             elif peer == {"podSelector": {}}:
-                source = "ip saddr 10.244.0.0/17 "
+                source = f"{nft} saddr {family.own} "
             elif "podSelector" in peer:
-                own = [pod.address for vm, pod, _ in running
+                own = [pod.addresses[name] for vm, pod, _ in running
                        if kubevirt.selects(peer["podSelector"]["matchLabels"], vm.labels)]
-                source = f"ip saddr {{ {', '.join(own)} }} "
-            elif ":" in peer["ipBlock"]["cidr"]:
+                source = f"{nft} saddr {{ {', '.join(own)} }} "
+            elif (":" in peer["ipBlock"]["cidr"]) != (nft == "ip6"):
                 continue
             else:
-                source = f"ip saddr {peer['ipBlock']['cidr']} "
+                source = f"{nft} saddr {peer['ipBlock']['cidr']} "
             rules.append(f"{source}{to} tcp dport {{ {ports} }} accept")
     # The hub stands for the node, which may always probe; what it sends itself is not forwarded.
     return rules + [f"{to} drop"]

@@ -46,6 +46,7 @@ class Story:
     lab_kind = Lab
     rounds = 3
     """How often stories repeat what they do at random moments."""
+    families = ("IPv4",)
     numbers = itertools.count(1)
 
     def __init__(self, system, generator, directory):
@@ -76,7 +77,8 @@ class Story:
         directory = self.directory / name
         directory.mkdir(parents=True)
         self.stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        lab = self.lab_kind(name, directory, self.generator, system or self.system, self.image, self.containers)
+        lab = self.lab_kind(name, directory, self.generator, system or self.system, self.image, self.containers,
+                            self.families)
         lab.emulated = self.emulated
         self.stack.callback(lab.close)
         return lab

@@ -120,10 +120,10 @@ pub(super) fn plan(vm: &Vm, needs: &Needs, problems: &mut Problems) -> Compute {
         && given.value.bytes() < sizing::LEAST_MEMORY
     {
         let message = format!("`{}` {memory} is too little", given.path);
-        problems.push(
-            Diagnostic::new(Code::MemoryTooSmall, given.span.clone(), message)
-                .help("give the guest at least `1Gi`; PostgreSQL and the package manager need it"),
-        );
+        problems.push(Diagnostic::new(Code::MemoryTooSmall, given.span.clone(), message).help(format!(
+            "give the guest at least `1Gi`; {} and the package manager need it",
+            if needs.is_witness { "etcd" } else { "PostgreSQL" }
+        )));
     } else if memory.bytes() < needs.memory {
         let path = vm.memory.spanned().map_or("vm.memory", |given| &given.path);
         let least = Quantity::mib(u64::try_from(needs.memory.div_ceil(1 << 20)).unwrap_or(u64::MAX));

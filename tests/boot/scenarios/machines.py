@@ -3,6 +3,7 @@
 import json
 
 from scenarios.checks import Checks
+from scenarios.families import IPV6, Families
 from shell import wait_until
 from story import config, expect, expect_equal, pause, scenario
 
@@ -221,3 +222,27 @@ class PlainMachine(Emulated):
         self.comes_back(lab.primary)
         expect_equal(lab.guest(lab.primary).run("cat", "/var/log/package-calls"), calls, "calls of the package manager")
         self.boots_cleanly(lab.primary)
+
+
+class Ipv6Machines(Emulated, Families):
+    title = "two machines with IPv6 alone, golden image"
+    families = ("IPv6",)
+
+    def setup(self):
+        self.lab = self.new_lab()
+        base = self.machine_config()
+        self.lab.apply(self.family_config(IPV6, pgbench_scale=1, pgbench=base["pgbench"], vm=base["vm"]))
+
+    @scenario("forming from blank disks: cloud-init is done without errors, the replica streams over IPv6")
+    def forming(self):
+        with self.timed("blank disks -> all replicas stream"):
+            self.lab.start(*self.lab.nodes)
+            self.serves_and_streams()
+        self.forms()
+        for name in self.lab.nodes:
+            self.boots_cleanly(name)
+        self.streams_over_ipv6()
+
+    @scenario("a guest has the addresses and default route of IPv6, and completes single-label names")
+    def addresses(self):
+        self.guests_have_their_families()
