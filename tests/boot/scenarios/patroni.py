@@ -485,9 +485,15 @@ class Watchdog(Patroni):
         lab = self.lab
         with self.timed("blank disks -> the replica streams"):
             lab.start(*lab.nodes)
+            # A handshake costs an emulated machine a second, and HAProxy asks for several each second.
+            lab.wait_for_journal("db-node-1", "from 5000 to the leader", 300)
+            lab.guest("db-node-1").run("systemctl", "stop", "virtwork-haproxy.service")
+            lab.guest("db-node-0").wait_for_agent(self.MINUTES)
+            wait_until("HAProxy of the machine", lambda: lab.guest("db-node-0").run(
+                "systemctl", "is-active", "virtwork-haproxy.service", check=False) == "active", self.MINUTES, 5)
+            lab.guest("db-node-0").run("systemctl", "stop", "virtwork-haproxy.service")
             wait_until("a leader", lab.leader, self.MINUTES, 5)
             wait_until("the replica streams", lambda: lab.streaming() == set(lab.replicas), self.MINUTES, 5)
-        lab.guest("db-node-0").wait_for_agent(self.MINUTES)
         self.in_journal("db-node-0", "resets this machine when Patroni does not answer")
         self.in_journal("db-node-1", "this guest has no i6300esb watchdog")
         text = lab.guest("db-node-0").run("cat", "/run/postgresql/virtwork.patroni.yml")
