@@ -124,7 +124,7 @@ impl Plan {
             postgresql::plan(config, replica_count, pgbench.clients, is_patroni, problems, &mut notes);
         let needs = Needs::new(config, &pgbench, &postgresql);
         let guest = guest::plan(config, is_patroni, problems, &mut notes);
-        let ip = ip::plan(config, &names, problems);
+        let ip = ip::plan(config, &names, guest.os, problems);
         let credentials = credentials::plan(config, &names, &roles, is_patroni, problems);
         let machines = roles.into_iter().map(|(role, count)| {
             let vm = vm::plan(config, role, &needs, problems, &mut notes);

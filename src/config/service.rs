@@ -49,7 +49,8 @@ section! {
         }
         /// Domains in which such guests look for each other's names.
         "search-domains" => search_domains: Vec<Spanned<DomainName>> {
-            default: Words("what DHCP offers; with IPv6 alone those of a pod of `namespace`, below `cluster.local`"),
+            default: Words("what DHCP offers; with IPv6 alone, and with `dns-servers` on RHEL and its kin, those of a \
+                            pod of `namespace`, below `cluster.local`"),
             example: "[db-nodes.lab.svc.example.com, lab.svc.example.com]",
             with: "ip-families: [IPv4, IPv6], dns-servers: [\"fd00:10:96::a\"]",
             objects: &["Secret"],

@@ -10,7 +10,9 @@ use crate::value::{FromText, ImageReference, Os, Packages, Quantity, RootDisk, o
 /// What runs in the VMs.
 #[derive(Debug)]
 pub struct GuestPlan {
-    /// The distribution's family.
+    /// The distribution.
+    pub os: Os,
+    /// Its family.
     pub family: Family,
     /// The root disk.
     pub root: RootPlan,
@@ -154,6 +156,7 @@ pub(super) fn plan(
         if is_patroni { (&PATRONI_PACKAGES, &WITNESS_PACKAGES) } else { (&[], &[]) };
     let (user, authorized_keys) = ssh(&guest, problems);
     GuestPlan {
+        os,
         family,
         root: root(&guest, problems),
         packages: packages(&[family.packages(), of_patroni].concat()),

@@ -6,11 +6,11 @@
 //! (pkg/network/dhcp). So a guest's IPv6 is static, and one without IPv4 has to be told of DNS.
 
 use crate::config::Config;
-use crate::config::fields::{Field, Spanned};
+use crate::config::fields::{Field, Involved, Spanned};
 use crate::config::service::Service;
 use crate::diagnostic::{Code, Diagnostic, Problems};
 use crate::names::Names;
-use crate::value::{IpFamily, IpFamilyPolicy};
+use crate::value::{IpFamily, IpFamilyPolicy, Os};
 
 /// The IP families of a lab.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl GuestFamilies {
 /// The domain of nearly all clusters; KubeVirt assumes it, too.
 const CLUSTER_DOMAIN: &str = "cluster.local";
 
-pub(super) fn plan(config: &Config, names: &Names, problems: &mut Problems) -> IpPlan {
+pub(super) fn plan(config: &Config, names: &Names, os: Os, problems: &mut Problems) -> IpPlan {
     let service = config.service.or_default();
     let families = families(&service, problems);
     let policy = policy(&service, &families, problems);
@@ -65,7 +65,7 @@ pub(super) fn plan(config: &Config, names: &Names, problems: &mut Problems) -> I
     check_dns(&service, guests, problems);
     IpPlan {
         dns_servers: texts(&service.dns_servers),
-        search_domains: search_domains(config, &service, guests, names, problems),
+        search_domains: search_domains(config, &service, (guests, os), names, problems),
         families,
         policy,
         guests,
@@ -163,22 +163,33 @@ fn check_dns(service: &Service, guests: GuestFamilies, problems: &mut Problems) 
     }
 }
 
-/// Those of the config; for guests without DHCP otherwise those that DHCP would offer, the subdomain's first.
+/// Those of the config; for guests whom DHCP tells of none otherwise those that it would offer, the subdomain's first.
 fn search_domains(
     config: &Config,
     service: &Service,
-    guests: GuestFamilies,
+    (guests, os): (GuestFamilies, Os),
     names: &Names,
     problems: &mut Problems,
 ) -> Vec<String> {
-    if guests != GuestFamilies::Ipv6 || service.search_domains.is_present() {
+    let untold: Option<(&dyn Involved, _)> = match guests {
+        GuestFamilies::Ipv6 => {
+            Some((&service.ip_families, "guests with IPv6 alone need `namespace`: KubeVirt tells them no"))
+        }
+        GuestFamilies::Both if !service.dns_servers.or_default().is_empty() && loses_domains_of_dhcp(os) => {
+            Some((
+                &service.dns_servers,
+                "guests with these need `namespace`: cloud-init would have them forget DHCP's",
+            ))
+        }
+        GuestFamilies::Both | GuestFamilies::Ipv4 => None,
+    };
+    let Some((because, message)) = untold.filter(|_| !service.search_domains.is_present()) else {
         return texts(&service.search_domains);
-    }
+    };
     let Some(namespace) = config.namespace.get() else {
-        if let (Some(families), false) = (service.ip_families.spanned(), config.namespace.is_present()) {
-            let message = "guests with IPv6 alone need `namespace`: KubeVirt tells them no search domains, in which they \
-                           find each other's names";
-            problems.push(Diagnostic::new(Code::MissingKey, families.span.clone(), message).help(format!(
+        if let (Ok(Some(span)), false) = (because.place(), config.namespace.is_present()) {
+            let message = format!("{message} search domains, in which they find each other's names");
+            problems.push(Diagnostic::new(Code::MissingKey, span, message).help(format!(
                 "add `namespace`; where the cluster's domain is not `{CLUSTER_DOMAIN}`, also `service.search-domains`"
             )));
         }
@@ -190,6 +201,12 @@ fn search_domains(
         format!("svc.{CLUSTER_DOMAIN}"),
         CLUSTER_DOMAIN.to_owned(),
     ]
+}
+
+/// With a DNS server in network data, cloud-init's writer of sysconfig's files has NetworkManager leave DNS alone, and writes
+/// a resolv.conf of its own (cloudinit/net/sysconfig.py). Fedora has no such files any more.
+fn loses_domains_of_dhcp(os: Os) -> bool {
+    matches!(os, Os::CentosStream | Os::Rhel | Os::Almalinux)
 }
 
 fn texts<T: ToString + Clone>(field: &Field<Vec<Spanned<T>>>) -> Vec<String> {
