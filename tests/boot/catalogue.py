@@ -8,7 +8,7 @@ from images import (DEBIAN_11, DEBIAN_12, DEBIAN_13, DEBIAN_13_PATRONI, FEDORA_4
                     FEDORA_44_SELINUX, FORKY)
 from scenarios import patroni
 from scenarios.core import Core
-from scenarios.families import DualStack, Ipv6Only
+from scenarios.families import DualStack, Ipv6Only, Preferred
 from scenarios.faults import Faults
 from scenarios.hardship import Hardship
 from scenarios.life import Life
@@ -25,7 +25,7 @@ CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN
               (RandomConfigs, None), (Core, DEBIAN_11), (Core, DEBIAN_12), (Core, DEBIAN_13), (Core, FORKY), (Scale, DEBIAN_13),
               (Faults, DEBIAN_13), (Persistent, DEBIAN_13), (patroni.Packages, DEBIAN_13_PATRONI),
               (Topology, DEBIAN_13), (Synchronous, DEBIAN_11), (Warm, FORKY), (Ipv6Only, FEDORA_44_NM), (DualStack, FEDORA_44_NM),
-              (Ipv6Only, DEBIAN_13), (DualStack, DEBIAN_13)]
+              (Ipv6Only, DEBIAN_13), (DualStack, DEBIAN_13), (Preferred, FEDORA_44_NM), (Preferred, DEBIAN_13)]
 # Scale has a scenario that only Debian's directories make sense of.
 FAMILIES = [(Life, DEBIAN_13), (Hardship, DEBIAN_13), (Restored, DEBIAN_13), (Faults, FEDORA_44), (Persistent, FEDORA_44)]
 MACHINES = [(Machines, DEBIAN_13), (Selinux, FEDORA_44_SELINUX), (patroni.Watchdog, DEBIAN_13_PATRONI),

@@ -26,6 +26,11 @@ from shell import CommandFailed, end, in_netns, run
 MIRROR = "192.0.2.10"
 """Where `mirror.test` is, the package repository."""
 PROXY = "192.0.2.20"
+HALF_REACHED = {"public.test": "2001:db8::10", "private.test": "fd00:10:99::10"}
+"""Names of the mirror with an IPv6 address, too, at which nobody is: one of the Internet, one of a site."""
+OUTSIDE = [f"{MIRROR} mirror.test", f"{PROXY} proxy.test",
+           *(f"{address} {name}" for name, other in HALF_REACHED.items() for address in (MIRROR, other))]
+"""Lines for the DNS server."""
 CLONE_NEWNET = 0x40000000
 UNVERIFIED = ssl._create_unverified_context()
 
@@ -111,7 +116,7 @@ class Network:
                      f"route add unreachable {family.services}")
         self._forward(self.hub)
         self.hosts = self.directory / "hosts"
-        self.hosts.write_text(f"{MIRROR} mirror.test\n{PROXY} proxy.test\n")
+        self.hosts.write_text("".join(f"{line}\n" for line in OUTSIDE))
         self.dns = self._dnsmasq(
             self.hub, "dns", *(f"--listen-address={family.dns}" for family in self._families()), "--bind-interfaces",
             "--no-resolv", "--no-hosts", f"--addn-hosts={self.hosts}", f"--local=/{kubevirt.CLUSTER_DOMAIN}/",
@@ -207,7 +212,7 @@ class Network:
 
     def publish(self, objects, running):
         """Names, endpoints and policies, for `running`: (VirtualMachine, Pod, ready) of each VM that is on."""
-        hosts = [f"{MIRROR} mirror.test", f"{PROXY} proxy.test"]
+        hosts = list(OUTSIDE)
         translations, policies = ({family: [] for family in self.families} for _ in range(2))
         for (kind, name), document in sorted(objects.items()):
             if kind == "Service":

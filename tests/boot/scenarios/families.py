@@ -1,11 +1,15 @@
 """IP families: pods with both, and pods with IPv6 alone."""
 
-from network import FAMILIES
+from network import FAMILIES, HALF_REACHED, MIRROR
 from scenarios.checks import Checks
-from shell import CommandFailed, in_netns, run
+from shell import CommandFailed, in_netns, run, wait_until
 from story import config, expect, expect_equal, scenario
 
 PROBE = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).status)"
+CONNECT = """import socket, sys, time
+started = time.monotonic()
+peer = socket.create_connection((sys.argv[1], 80)).getpeername()[0]
+print(peer, time.monotonic() - started)"""
 IPV6 = {"ip-families": ["IPv6"], "dns-servers": [FAMILIES["IPv6"].dns]}
 
 
@@ -111,3 +115,36 @@ class Ipv6Only(DualStack):
     title = "pods with IPv6 alone, golden image"
     families = ("IPv6",)
     service = IPV6
+
+
+class Preferred(Families):
+    title = "dual stack preferred, pods with IPv4 alone, golden image"
+
+    def setup(self):
+        self.lab = self.new_lab()
+        self.lab.network.serve_packages({})
+        self.lab.apply(self.family_config({"ip-family-policy": "PreferDualStack"}))
+
+    @scenario("forming: all are ready, stream over IPv4 and have load; Services and readiness lead to the database")
+    def forming(self):
+        lab = self.lab
+        with self.timed("blank disks -> all replicas stream"):
+            lab.start(*lab.nodes)
+            lab.wait_for_streaming()
+        self.formed()
+        self.load_runs()
+        wait_until("all are ready", lambda: all(node.ready for node in lab.nodes.values()), 60)
+        self.each_family_leads_there()
+
+    @scenario("the guests' IPv6 leads nowhere, and hosts that have both families are reached all the same")
+    def reached(self):
+        lab = self.lab
+        for name in lab.nodes:
+            guest = lab.guest(name)
+            found = guest.run("ip", "-oneline", "-6", "address", "show", "scope", "global")
+            expect(f" {FAMILIES['IPv6'].guest}/" in found, f"addresses of {name}: {found}")
+            # by RFC 6724 a private address of one's own is for private ones: then the kernel has to give up first
+            for host, seconds in zip(HALF_REACHED, (1, 10), strict=True):
+                peer, took = guest.run("python3", "-c", CONNECT, host).split()
+                expect(peer == MIRROR and float(took) < seconds, f"{host} from {name}: {peer} after {took} s")
+                self.figures.append((f"{name} -> {host}", float(took)))
