@@ -1,8 +1,9 @@
 # shellcheck shell=bash
 # What the nodes of a lab tell each other: what data each has, on which timeline, and who is the primary. Sourced.
 
-# For the patterns below.
-shopt -s extglob
+# A line of an answer.
+ANSWER='^(node=[a-z0-9-]+|state=(unknown|blank|primary|standby)|(system|timeline|position)=[0-9]+|running=(yes|soon)|'
+ANSWER+='fenced=[a-z0-9/-]+)$'
 
 NODE=$(uname -n)
 NODE=${NODE%%.*}
@@ -102,15 +103,9 @@ question() {
   answer=$(timeout 3 bash -c 'exec 3<>"/dev/tcp/$1/8008" && printf "GET %s HTTP/1.0\r\n\r\n" "$2" >&3 && cat <&3' \
     - "$1" "$2" 2>/dev/null) || answer=''
   while IFS='=' read -r key value; do
-    case $key=$value in
-      node=*) node=$value ;;
-      state=@(unknown|blank|primary|standby)) state=$value ;;
-      system=+([0-9])) system=$value ;;
-      timeline=+([0-9])) timeline=$value ;;
-      running=@(yes|soon)) running=$value ;;
-      fenced=+([a-z0-9/-])) fenced=$value ;;
-      position=+([0-9])) position=$value ;;
-    esac
+    if [[ $key=$value =~ $ANSWER ]]; then
+      printf -v "$key" '%s' "$value"
+    fi
   done <<<"$answer"
   if is_node "$node" && [[ -n $state ]]; then
     printf 'peer %s %s %s %s %s %s %s %s\n' "$node" "$state" "$system" "$timeline" "$running" "$fenced" "$position" "$1"

@@ -48,5 +48,5 @@ bin/kustomize build overlay >overlay.out
 objects=$(count 'kind: ' <(grep '^kind: ' overlay.out))
 [[ $(count '  namespace: elsewhere' overlay.out) == "$objects" ]] || fail "an object stayed in its namespace"
 [[ $(count 'secretName: db-passwords-' overlay.out) == 2 ]] || fail "the VMs do not name the generated Secret"
-# objects and generated Secret, three Services' and one policy's selectors, two pods
-[[ $(count 'team: storage' overlay.out) == $((objects + 4 + 2)) ]] || fail "selectors and pods differ in their labels"
+# objects and generated Secret, three Services' selectors and both of a policy, two pods
+[[ $(count 'team: storage' overlay.out) == $((objects + 5 + 2)) ]] || fail "selectors and pods differ in their labels"
