@@ -129,7 +129,7 @@ section! {
         /// The Services in front of the databases.
         "service" => service: Service {}
         /// Whether a NetworkPolicy is part of the bundle. It lets in port 5432 from the namespace and
-        /// `postgresql.allowed-clients`, and SSH.
+        /// `postgresql.allowed-clients`, SSH, and from the lab's own nodes the ports on which they ask each other.
         "network-policy" => network_policy: bool {
             default: Literal("true"),
             example: "false",
@@ -141,7 +141,7 @@ section! {
             default: Literal("false"),
             example: "true",
         }
-        /// Where the two passwords come from.
+        /// Where the passwords come from, and under Patroni the seed of the lab's certificates.
         "credentials" => credentials: Credentials {}
     }
 }

@@ -9,7 +9,9 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use virtwork_gen::config::fields::listed;
 use virtwork_gen::diagnostic::{Code, Note};
+use virtwork_gen::names::CA_SEED_KEY;
 use virtwork_gen::plan::CredentialsPlan;
 use virtwork_gen::secrets::SecretsFile;
 use virtwork_gen::sink::{self, shown};
@@ -311,7 +313,12 @@ impl Secrets {
                 Code::MissingPasswords,
                 &name,
                 format!("no `{}` in `{name}`", missing.join("` and no `")),
-                "bring the secrets file that the directory was written with; --check adds nothing",
+                if missing == [CA_SEED_KEY] {
+                    "`failover: patroni` needs it: bring the secrets file that the directory was written with; a lab \
+                     with another `failover` does not become one with Patroni"
+                } else {
+                    "bring the secrets file that the directory was written with; --check adds nothing"
+                },
             ));
         }
         let completed = secrets.completed(plan, draw_password)?;
@@ -321,7 +328,7 @@ impl Secrets {
             return Err(Report::failure(
                 Code::CannotAddPasswords,
                 &name,
-                format!("cannot add `{}` to `{name}`", missing.join("` and `")),
+                format!("cannot add {} to `{name}`", listed(&missing)),
                 "write one `key: \"password\"` on each line",
             ));
         }
@@ -329,9 +336,9 @@ impl Secrets {
         Ok(Self { passwords, addition: Some(Addition { path, before, text: completed, keys: missing }) })
     }
 
-    /// The secrets file, where this run adds to it.
-    pub fn added_to(&self) -> Option<&Path> {
-        self.addition.as_ref().map(|addition| addition.path.as_path())
+    /// The secrets file and the keys that this run adds to it, where it does.
+    pub fn added(&self) -> Option<(&Path, &[&'static str])> {
+        self.addition.as_ref().map(|addition| (addition.path.as_path(), &addition.keys[..]))
     }
 
     /// Whether another run has changed the secrets file since it was read.
@@ -353,8 +360,8 @@ impl Secrets {
             )
         })?;
         if saved {
-            let keys = keys.join("` and `");
-            let text = format!("added a random `{keys}` to `{name}`; keep it, and keep it out of Git");
+            let text =
+                format!("added a random {} to `{name}`; keep it, and keep it out of Git", listed(keys));
             say(Note::new(Code::PasswordsAdded, text));
         }
         Ok(saved)

@@ -14,6 +14,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use virtwork_gen::config::example::example;
+use virtwork_gen::config::fields::listed;
 use virtwork_gen::diagnostic::{Code, Note};
 use virtwork_gen::sink::{self, Comparison, Directory, shown};
 use virtwork_gen::{Bundle, Plan, Report, Source};
@@ -87,10 +88,15 @@ fn generate(cli: &Cli, config: &Source, plan: Plan) -> Result<Option<ExitCode>, 
             let directory = Directory::to_write(path, &mut || waiting(path))?;
             spares_inputs(cli, &bundle, path)?;
             let comparison = Comparison::new(&bundle, directory, || another_lab(cli, config, &bundle, path))?;
-            if let (Some(added), Some(changed)) = (secrets.added_to(), comparison.changed_passwords().next())
+            if let (Some((added, keys)), Some(changed)) =
+                (secrets.added(), comparison.changed_passwords().next())
             {
                 // the passwords in the directory may be those of a run that was first
-                return if secrets.is_outdated() { Ok(None) } else { Err(other_passwords(added, &changed)) };
+                return if secrets.is_outdated() {
+                    Ok(None)
+                } else {
+                    Err(other_passwords(added, keys, &changed))
+                };
             }
             let mut notes: Vec<_> = comparison.password_files().map(|path| password_note(&path)).collect();
             notes.extend(comparison.exposed_files().map(|path| {
@@ -159,15 +165,14 @@ fn few(files: impl Iterator<Item = PathBuf>, note: impl Fn(&str) -> Note) -> Opt
 }
 
 /// Random passwords in place of others: those of another lab, or of this one without its secrets file.
-fn other_passwords(added: &Path, changed: &Path) -> Report {
+fn other_passwords(added: &Path, keys: &[&str], changed: &Path) -> Report {
+    let (keys, added) = (listed(keys), shown(added));
     Report::failure(
         Code::OtherPasswords,
-        &shown(added),
-        format!("`{}` holds other passwords than the random ones for `{}`", shown(changed), shown(added)),
+        &added,
+        format!("`{}` holds other values of {keys} than the random ones for `{added}`", shown(changed)),
         format!(
-            "if it is of this lab, bring the passwords back into `{}` (there they are in base64); else choose \
-             another directory",
-            shown(added)
+            "if it is of this lab, bring {keys} back into `{added}` (there in base64); else choose another directory"
         ),
     )
 }

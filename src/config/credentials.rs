@@ -1,4 +1,4 @@
-//! `credentials:` where the two passwords come from.
+//! `credentials:` where the passwords come from.
 
 use super::fields::{Field, Fields, Value, short_form};
 use super::keys::{Key, Shape, section};

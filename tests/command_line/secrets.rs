@@ -154,14 +154,15 @@ fn an_existing_secret_leaves_no_password_anywhere() {
 
 #[test]
 fn passwords_in_a_directory_are_replaced_by_those_of_its_owner_only() {
-    const OTHERS: &str = "`both/secret-db-credentials.yaml` holds other passwords than the random ones for ";
+    const OTHERS: &str = "`both/secret-db-credentials.yaml` holds other values of `replication-password` and \
+                          `client-password` than the random ones for ";
     const CHANGE: &str = "note[passwords-change]: the passwords in `both/secret-db-credentials.yaml` change; VMs that run take them at \
                           their next start\n";
     const IN_CLEAR: &str =
         "note[passwords-in-clear]: `both/secret-db-credentials.yaml` holds the passwords in clear; …\n";
     let fast = format!("{OTHERS}`fast/gen.secrets.yaml`");
-    let bring_back = "if it is of this lab, bring the passwords back into `fast/gen.secrets.yaml` (there they are in \
-                      base64); else choose another directory";
+    let bring_back = "if it is of this lab, bring `replication-password` and `client-password` back into \
+                      `fast/gen.secrets.yaml` (there in base64); else choose another directory";
     empty()
         .file("fast/gen.yaml", "name: db\n")
         .file("slow/gen.yaml", "name: db\n")
@@ -175,7 +176,11 @@ fn passwords_in_a_directory_are_replaced_by_those_of_its_owner_only() {
         .sh("rm fast/gen.secrets.yaml")
         .run(bash("gen fast/gen.yaml -o both").refuses(Code::OtherPasswords, &fast, bring_back))
         .file("fast/gen.secrets.yaml", "client-password: kept\n")
-        .run(bash("gen fast/gen.yaml -o both").refuses(Code::OtherPasswords, &fast, bring_back))
+        .run(bash("gen fast/gen.yaml -o both").refuses(
+            Code::OtherPasswords,
+            "`both/secret-db-credentials.yaml` holds other values of `replication-password` than …",
+            "…bring `replication-password` back into …",
+        ))
         .sh("cp kept.yaml fast/gen.secrets.yaml; chmod 600 fast/gen.secrets.yaml")
         .run(bash("gen fast/gen.yaml -o both").stderr(IN_CLEAR))
         // changed by hand they are meant, and told before anything is written; other labels are other labels only
@@ -193,4 +198,28 @@ fn passwords_in_a_directory_are_replaced_by_those_of_its_owner_only() {
         )
         .file("fast/gen.yaml", "name: db\nlabels: {a: b}\n")
         .run(bash("gen fast/gen.yaml -o both").stderr(IN_CLEAR).writes(["both/…"]));
+}
+
+#[test]
+fn a_lost_seed_of_certificates_is_asked_for() {
+    const PATRONI: &str =
+        "name: db\nfailover: patroni\nguest: {image: \"quay.io/containerdisks/debian:13\"}\n";
+    empty()
+        .file("gen.yaml", PATRONI)
+        .run(
+            bash("gen -o out")
+                .stderr("…added a random `replication-password`, `client-password` and `ca-seed` to …")
+                .writes(["gen.secrets.yaml", "out/…"]),
+        )
+        .sh("sed -i /ca-seed/d gen.secrets.yaml")
+        .run(bash("gen -o out").refuses(
+            Code::OtherPasswords,
+            "`out/secret-db-credentials.yaml` holds other values of `ca-seed` than …",
+            "…",
+        ))
+        .run(bash("gen -o out --check").refuses(
+            Code::MissingPasswords,
+            "no `ca-seed` in `gen.secrets.yaml`",
+            "`failover: patroni` needs it: …",
+        ));
 }

@@ -45,12 +45,11 @@ pub(super) fn plan(
             },
         );
     } else if !is_patroni {
-        let missing = replicas - count + 1;
-        let text = format!(
-            "commits wait while {missing} of the {replicas} replicas {} away; `virtwork-status` says so, and \
-             docs/operations.md how to go on without",
-            if missing == 1 { "is" } else { "are" }
-        );
+        let too_few = match count {
+            1 => "no replica streams".to_owned(),
+            _ => format!("fewer than {count} of {replicas} replicas stream"),
+        };
+        let text = format!("commits wait while {too_few}; docs/operations.md says how to write without them");
         notes.push(Note::new(Code::CommitsWait, text));
     }
     problems_with_settings(&field, settings, problems);
