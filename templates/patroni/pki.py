@@ -5,6 +5,8 @@ in DIRECTORY. So there is no certificate to hand out, none in Git, and none that
 clocks of two nodes may differ. Who has the seed can talk to etcd and Patroni, nobody else.
 """
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import hmac

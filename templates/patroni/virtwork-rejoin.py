@@ -21,6 +21,8 @@ hundred crashes the disk has no hundred copies of what no client was ever told. 
 `patronictl failover`, there is a copy. (A session that sets synchronous_commit to local or off asks for no better.)
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import pathlib
@@ -46,7 +48,7 @@ def log(text: str) -> None:
     syslog.syslog(text)
 
 
-def run(*words: str, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, errors="replace", check=False, stdin=subprocess.DEVNULL,
                           env={**os.environ, "LC_ALL": "C", **(env or {})})
 
