@@ -67,7 +67,8 @@ class RandomConfigs(Checks):
                 files[-1].write_text(content)
             for file in files:
                 run("bash", "-n", file)
-            run("shellcheck", "--shell=bash", "--severity=style", "--exclude=SC1091,SC2034,SC2154,SC2153", *files)
+            # Without what a script sources: what only that calls, too, seems to be out of reach.
+            run("shellcheck", "--shell=bash", "--severity=style", "--exclude=SC1091,SC2034,SC2154,SC2153,SC2317", *files)
             # as in the guest: cloud-init's own Python, in the image
             run("unshare", "--mount", "bash", "-ec", 'mount --bind "$1" "$2/mnt"; exec chroot "$2" bash -c '
                 '\'python3 -c "$1" /mnt/*\' - "$3"', "-", userdata, images.DEBIAN_12.layers("plain")[0], VALIDATE)

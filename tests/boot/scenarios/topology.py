@@ -387,9 +387,9 @@ class Synchronous(Promotions):
         if kind == "power":
             lab.power_loss(old)
         elif kind == "kill":
-            # and systemd does not start it again
+            # and systemd does not start it again, which it would be about to: a node that is starting is no dead one
             lab.guest(old).run("bash", "-c", "systemctl mask --runtime --quiet postgresql.service; "
-                               "pkill -KILL -o -x postgres", check=False)
+                               "pkill -KILL -o -x postgres; systemctl stop postgresql.service", check=False)
         else:
             lab.network.cut(lab.nodes[old].pod)
         acknowledged = [list(writer.acknowledged) for writer in self.writers]
