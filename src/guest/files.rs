@@ -76,6 +76,7 @@ static FILES: &[File] = &files! {
     "patroni/virtwork-etcd.service" => "/etc/systemd/system/virtwork-etcd.service" for PATRONI, None;
     "patroni/virtwork-etcd.py" => "/usr/local/sbin/virtwork-etcd.py" for PATRONI, None;
     "patroni/virtwork-patroni.service" => "/etc/systemd/system/virtwork-patroni.service" for &[Node], None;
+    "patroni/virtwork-postgres.sh" => "/usr/local/sbin/virtwork-postgres.sh" for &[Node], None;
     "patroni/virtwork-rejoin.py" => "/usr/local/sbin/virtwork-rejoin.py" for &[Node], None;
     "patroni/virtwork-haproxy.service" => "/etc/systemd/system/virtwork-haproxy.service" for &[Node], None;
     "patroni/virtwork-haproxy.sh" => "/usr/local/sbin/virtwork-haproxy.sh" for &[Node], None;

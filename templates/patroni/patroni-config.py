@@ -110,7 +110,7 @@ def configuration(node: str, bindir: str, data: str, pki: str, passfile: str) ->
             "listen": "*:5432",
             "connect_address": f"{node}:5432",
             "bin_dir": bindir,
-            "bin_name": {"pg_rewind": rejoin},
+            "bin_name": {"pg_rewind": rejoin, "postgres": "/usr/local/sbin/virtwork-postgres.sh"},
             "data_dir": data,
             "pgpass": "/run/postgresql/virtwork.patroni.pgpass",
             "use_unix_socket": True,

@@ -433,14 +433,18 @@ def rewind(arguments: list[str], binaries: pathlib.Path, wal_mount: str) -> int:
         except Unknown:
             data = None
         keep_copy(directory, data, why)
-    done = run(*BOUND, program, *arguments)
-    print(done.stdout, end="", flush=True)
-    print(done.stderr, end="", file=sys.stderr, flush=True)
-    if done.returncode == 0:
-        log("rewound to the leader's history")
-        return 0
-    log(f"pg_rewind failed ({done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no reason given'}): cloning "
-        "the leader instead")
+    if (directory / "backup_label").exists():
+        # pg_rewind would recover it alone first, without what makes it a standby.
+        log("this is a copy that was never started: cloning the leader instead")
+    else:
+        done = run(*BOUND, program, *arguments)
+        print(done.stdout, end="", flush=True)
+        print(done.stderr, end="", file=sys.stderr, flush=True)
+        if done.returncode == 0:
+            log("rewound to the leader's history")
+            return 0
+        log(f"pg_rewind failed ({done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no reason given'}): cloning "
+            "the leader instead")
     wait_for_server(directory)
     discard = directory.with_name(directory.name + ".discard")
     directory.rename(discard)
