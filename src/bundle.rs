@@ -5,7 +5,7 @@ use crate::document::{Document, Manifest};
 use crate::guest::Guest;
 use crate::manifest;
 use crate::names::Node;
-use crate::plan::{CredentialsPlan, Plan, VmPlan};
+use crate::plan::{Plan, VmPlan, WalPlayerPlan};
 use crate::secrets::Passwords;
 use crate::source::one_line;
 use std::fmt;
@@ -17,7 +17,7 @@ const MAX_VALUES: usize = 1 << 20;
 pub struct Bundle {
     plan: Plan,
     credentials: Option<Passwords>,
-    guest: Guest,
+    guest: Option<Guest>,
 }
 
 impl Bundle {
@@ -26,14 +26,12 @@ impl Bundle {
     /// # Errors
     /// Missing passwords; files or user-data that no object can hold.
     pub fn new(plan: Plan, passwords: Option<&Passwords>) -> Result<Self, Report> {
-        let credentials = match (&plan.credentials, passwords) {
-            (CredentialsPlan::ExistingSecret { .. }, _) => None,
-            (CredentialsPlan::File(_), Some(passwords))
-                if !plan.needs_ca_seed() || passwords.ca_seed().is_some() =>
-            {
+        let credentials = match (plan.secrets_file(), passwords) {
+            (None, _) => None,
+            (Some(_), Some(passwords)) if !plan.needs_ca_seed() || passwords.ca_seed().is_some() => {
                 Some(passwords.clone())
             }
-            (CredentialsPlan::File(file), _) => {
+            (Some(file), _) => {
                 return Err(Report::failure(
                     Code::MissingPasswords,
                     plan.names.lab(),
@@ -42,6 +40,9 @@ impl Bundle {
                 ));
             }
         };
+        if !plan.has_database() {
+            return Ok(Self { plan, credentials, guest: None });
+        }
         let guest = Guest::new(&plan)?;
         let network_data = guest.network_data.as_ref().map_or(0, String::len);
         let user_data = guest.user_data.iter().map(|(_, text)| text.len() + network_data).max().unwrap_or(0);
@@ -62,7 +63,7 @@ impl Bundle {
                 format!("the {what} would have {size} bytes; {object} holds {MAX_VALUES}"),
                 help,
             )),
-            None => Ok(Self { plan, credentials, guest }),
+            None => Ok(Self { plan, credentials, guest: Some(guest) }),
         }
     }
 
@@ -76,25 +77,27 @@ impl Bundle {
         self.credentials.is_some()
     }
 
-    /// The objects in the order they are applied: Secret, ConfigMap, Service, NetworkPolicy, DataVolume, VirtualMachine.
+    /// The objects in the order they are applied: Secret, ConfigMap, Service, NetworkPolicy, DataVolume, VirtualMachine;
+    /// then those of the WAL player.
     pub fn documents(&self) -> impl Iterator<Item = Manifest<'_>> {
         let plan = &self.plan;
         let credentials =
             self.credentials.iter().map(|passwords| manifest::secret::credentials(plan, passwords));
-        let guest = &self.guest;
-        let cloudinit = guest
-            .user_data
-            .iter()
-            .map(|(role, user_data)| manifest::secret::cloudinit(plan, guest, *role, user_data));
+        let guest = self.guest.as_ref();
+        let cloudinit = guest.into_iter().flat_map(|guest| {
+            let each = guest.user_data.iter();
+            each.map(|(role, user_data)| manifest::secret::cloudinit(plan, guest, *role, user_data))
+        });
         let policy =
             plan.network_policy.iter().map(|clients| manifest::network_policy::database(plan, clients));
         credentials
             .chain(cloudinit)
-            .chain(std::iter::once_with(move || manifest::config_map::guest(plan, guest)))
-            .chain(manifest::service::all(plan))
+            .chain(guest.map(|guest| manifest::config_map::guest(plan, guest)))
+            .chain(guest.into_iter().flat_map(|_| manifest::service::all(plan)))
             .chain(policy)
             .chain(vms(plan).flat_map(|(vm, node)| manifest::data_volume::disks(plan, vm, node)))
             .chain(vms(plan).map(|(vm, node)| manifest::virtual_machine::vm(plan, vm, node)))
+            .chain(plan.wal_player.iter().flat_map(|player| wal_player(plan, player)))
             .map(|document| self.manifest(document))
     }
 
@@ -117,6 +120,12 @@ impl fmt::Debug for Bundle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bundle").field("lab", &self.plan.names.lab()).finish_non_exhaustive()
     }
+}
+
+fn wal_player<'p>(plan: &'p Plan, player: &'p WalPlayerPlan) -> impl Iterator<Item = Document<'p>> {
+    std::iter::once(manifest::persistent_volume_claim::wal_player(plan, player))
+        .chain(manifest::certificate::wal_player(plan, player))
+        .chain([manifest::config_map::wal_player(plan, player), manifest::job::wal_player(plan, player)])
 }
 
 fn vms(plan: &Plan) -> impl Iterator<Item = (&VmPlan, Node)> {

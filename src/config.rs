@@ -10,8 +10,10 @@ pub mod pgbench;
 pub mod postgresql;
 pub mod service;
 pub mod vm;
+pub mod wal_player;
 
 use crate::diagnostic::Problems;
+use crate::document::KINDS;
 use crate::node::{self, Node};
 use crate::source::Source;
 use crate::value::{
@@ -26,9 +28,13 @@ use pgbench::Pgbench;
 use postgresql::Postgresql;
 use service::Service;
 use vm::Vm;
+use wal_player::WalPlayer;
 
 /// The most replicas of one lab.
 pub const MAX_REPLICAS: u32 = 10_000;
+
+/// The kinds of all objects.
+const EVERY_KIND: &[&str] = &KINDS;
 
 section! {
     /// The whole config file.
@@ -37,14 +43,14 @@ section! {
         "name" => name: LabName {
             default: Literal("virtwork-database-replication"),
             example: "db",
-            objects: &["Secret", "ConfigMap", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
+            objects: EVERY_KIND,
             change: Lab,
         }
         /// Namespace of every object.
         "namespace" => namespace: Namespace {
             default: Words("none is written, and the bundle goes to the current project"),
             example: "databases",
-            objects: &["Secret", "ConfigMap", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
+            objects: EVERY_KIND,
             change: Identity,
         }
         /// Number of replica VMs; 0 is a plain single-node database. More than 30 raise limits of every server.
@@ -97,14 +103,14 @@ section! {
         "labels" => labels: Entries<LabelKey, LabelValue> {
             default: Literal("{}"),
             example: "{team: storage}",
-            objects: &["Secret", "ConfigMap", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
+            objects: EVERY_KIND,
             change: Restart,
         }
         /// Annotations of every object. Those of GitOps tools and of Kubernetes do not go on to pods.
         "annotations" => annotations: Entries<AnnotationKey, AnnotationValue> {
             default: Literal("{}"),
             example: "{example.com/owner: storage}",
-            objects: &["Secret", "ConfigMap", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
+            objects: EVERY_KIND,
             change: Restart,
         }
         /// The load on the primary.
@@ -136,6 +142,15 @@ section! {
             objects: &["NetworkPolicy"],
             change: Leftovers,
         }
+        /// Whether the bundle has the database: its VMs with all that belongs to them. `false` leaves the rest, such as
+        /// a WAL player alone.
+        "database" => database: bool {
+            default: Literal("true"),
+            example: "false",
+            with: "wal-player: klio",
+            objects: &["Secret", "ConfigMap", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"],
+            change: Leftovers,
+        }
         /// Whether a directory (`-o`) gets a `kustomization.yaml`, and what overlays need to know.
         "kustomization" => kustomization: bool {
             default: Literal("false"),
@@ -143,6 +158,13 @@ section! {
         }
         /// Where the passwords come from, and under Patroni the seed of the lab's certificates.
         "credentials" => credentials: Credentials {}
+        /// A Job that measures what consumes WAL, with all that it needs.
+        "wal-player" => wal_player: WalPlayer {
+            default: Words("none"),
+            example: "klio",
+            objects: &["PersistentVolumeClaim", "Certificate", "ConfigMap", "Job"],
+            change: Leftovers,
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use std::time::Duration;
 use virtwork_gen::config::fields::listed;
 use virtwork_gen::diagnostic::{Code, Note};
 use virtwork_gen::names::CA_SEED_KEY;
-use virtwork_gen::plan::CredentialsPlan;
 use virtwork_gen::secrets::SecretsFile;
 use virtwork_gen::sink::{self, shown};
 use virtwork_gen::{Passwords, Plan, Report, Source};
@@ -251,12 +250,8 @@ pub fn files(cli: &Cli, plan: &Plan) -> impl Iterator<Item = (&'static str, Path
 }
 
 fn secrets_file(cli: &Cli, plan: &Plan) -> Option<PathBuf> {
-    match &plan.credentials {
-        CredentialsPlan::File(file) => {
-            Some(cli.config.as_deref().map_or(Path::new(""), directory_of).join(file))
-        }
-        CredentialsPlan::ExistingSecret { .. } => None,
-    }
+    let file = plan.secrets_file()?;
+    Some(cli.config.as_deref().map_or(Path::new(""), directory_of).join(file))
 }
 
 /// The passwords for the bundle, and what the secrets file lacks of them.

@@ -148,6 +148,10 @@ fn note_changes(comparison: &Comparison) {
     if let Some(note) = few(comparison.changed_disks(), disk_note) {
         say_note(note);
     }
+    let player = comparison.bundle().plan().names.wal_player();
+    if let Some(note) = few(comparison.changed_jobs(), |files| job_note(files, &player)) {
+        say_note(note);
+    }
 }
 
 /// One note on all files: the first are named, the rest is counted, because thousands of replicas have as many.
@@ -183,6 +187,14 @@ fn disk_note(files: &str) -> Note {
          class and modes in the config; to grow a disk, grow its PVC"
     );
     Note::new(Code::DiskSpecChanges, text)
+}
+
+fn job_note(files: &str, player: &str) -> Note {
+    let text = format!(
+        "another spec in {files}: a cluster that has it refuses it, and runs nothing again; for another run delete what \
+         there is, then apply: `oc delete job/{player} pvc/{player}`"
+    );
+    Note::new(Code::JobSpecChanges, text)
 }
 
 fn waiting(path: &Path) {

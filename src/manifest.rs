@@ -1,16 +1,19 @@
 //! The objects: one pure builder for each, named by what it builds.
 
+pub mod certificate;
 pub mod config_map;
 pub mod data_volume;
+pub mod job;
 pub mod kustomization;
 pub mod network_policy;
+pub mod persistent_volume_claim;
 pub mod secret;
 pub mod service;
 pub mod virtual_machine;
 
 use crate::names::{
     COMPONENT, LABEL_COMPONENT, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME, LABEL_NODE, LABEL_PART_OF,
-    LABEL_ROLE, Node,
+    LABEL_ROLE, Node, PLAYER_COMPONENT,
 };
 use crate::plan::Plan;
 use crate::yaml::{Key, Yaml};
@@ -30,12 +33,36 @@ fn metadata<'p>(
     }
 }
 
+/// `metadata` of an object of the WAL player; all have one name.
+fn player_metadata<'p>(plan: &'p Plan, annotations: &'p [(String, String)]) -> Yaml<'p> {
+    map! {
+        "name" => plan.names.wal_player(),
+        "namespace" => plan.namespace.as_deref(),
+        "labels" => player_labels(plan),
+        "annotations" => strings(annotations),
+    }
+}
+
 /// The labels of every object, of the VMs' pods and of their disks.
 fn labels(plan: &Plan, node: Option<Node>) -> Yaml<'_> {
+    labels_of(plan, "postgresql", COMPONENT, node)
+}
+
+/// The labels of the WAL player, whose pod no Service and no policy of the databases selects.
+fn player_labels(plan: &Plan) -> Yaml<'_> {
+    labels_of(plan, "klio", PLAYER_COMPONENT, None)
+}
+
+fn labels_of<'p>(
+    plan: &'p Plan,
+    name: &'static str,
+    component: &'static str,
+    node: Option<Node>,
+) -> Yaml<'p> {
     let ours = map! {
-        LABEL_NAME => "postgresql",
+        LABEL_NAME => name,
         LABEL_INSTANCE => plan.names.lab(),
-        LABEL_COMPONENT => COMPONENT,
+        LABEL_COMPONENT => component,
         LABEL_PART_OF => "virtwork",
         LABEL_MANAGED_BY => "virtwork-gen",
         LABEL_ROLE => node.map(|node| node.role.as_str()),

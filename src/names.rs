@@ -16,6 +16,8 @@ pub const LABEL_ROLE: &str = "virtwork/role";
 pub const LABEL_NODE: &str = "virtwork/node";
 /// Value of [`LABEL_COMPONENT`].
 pub const COMPONENT: &str = "database";
+/// The same of what measures consumers of WAL.
+pub const PLAYER_COMPONENT: &str = "wal-player";
 /// The port of PostgreSQL, on pods and Services alike: SELinux lets the walreceiver connect to no other.
 pub const POSTGRESQL_PORT: u32 = 5432;
 /// Where HAProxy of a node leads to the leader, in labs under Patroni.
@@ -130,6 +132,11 @@ impl Names {
     /// The ConfigMap of the guests' files.
     pub fn guest(&self) -> String {
         format!("{}-guest", self.lab)
+    }
+
+    /// Everything of the WAL player, and the cluster that it plays.
+    pub fn wal_player(&self) -> String {
+        [&self.lab, "-", PLAYER_COMPONENT].concat()
     }
 
     /// The Secret of the user-data of a role.

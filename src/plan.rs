@@ -14,6 +14,7 @@ mod postgresql;
 mod release;
 mod sizing;
 mod vm;
+mod wal_player;
 
 pub use credentials::CredentialsPlan;
 pub use failover::{FailoverPlan, PatroniPlan};
@@ -23,6 +24,7 @@ pub use metadata::AnnotationsPlan;
 pub use pgbench::PgbenchPlan;
 pub use postgresql::{PostgresqlPlan, SynchronousPlan};
 pub use vm::{Compute, TolerationPlan, VmPlan};
+pub use wal_player::{ClientPlan, WalPlayerPlan};
 
 use crate::config::Config;
 use crate::config::fields::Field;
@@ -49,7 +51,7 @@ pub struct Plan {
     pub replica_count: u32,
     /// Who decides which node takes writes.
     pub failover: FailoverPlan,
-    /// The VMs, role by role.
+    /// The VMs, role by role; none in a bundle without the database.
     pub machines: Vec<Machines>,
     /// The load.
     pub pgbench: PgbenchPlan,
@@ -65,6 +67,8 @@ pub struct Plan {
     pub kustomization: bool,
     /// The passwords' source.
     pub credentials: CredentialsPlan,
+    /// What measures consumers of WAL.
+    pub wal_player: Option<WalPlayerPlan>,
     /// Advice for stderr.
     pub notes: Vec<Note>,
 }
@@ -89,6 +93,19 @@ impl Machines {
 }
 
 impl Plan {
+    /// Whether the bundle has the database, and all that belongs to it.
+    pub fn has_database(&self) -> bool {
+        !self.machines.is_empty()
+    }
+
+    /// The secrets file, where the bundle needs one: its path, relative to the config.
+    pub fn secrets_file(&self) -> Option<&str> {
+        match &self.credentials {
+            CredentialsPlan::File(file) if self.has_database() => Some(file),
+            CredentialsPlan::File(_) | CredentialsPlan::ExistingSecret { .. } => None,
+        }
+    }
+
     /// Whether the nodes derive certificates.
     pub fn needs_ca_seed(&self) -> bool {
         self.failover.patroni().is_some()
@@ -114,7 +131,8 @@ impl Plan {
         let mut notes = Vec::new();
         let replica_count = config.replica_count.or(1);
         let failover = failover::plan(config, replica_count, problems, &mut notes);
-        let roles = failover.roles(replica_count);
+        let has_database = config.database.or(true);
+        let roles = if has_database { failover.roles(replica_count) } else { Vec::new() };
         let names = names::plan(config, &roles, problems);
         let labels = metadata::labels(&config.labels, problems);
         let annotations = metadata::annotations(config, &labels, problems, &mut notes);
@@ -131,6 +149,10 @@ impl Plan {
             Machines { role, count, vm }
         });
         let machines = machines.collect();
+        let wal_player = wal_player::plan(config, &names, &annotations, problems, &mut notes);
+        if !has_database {
+            wal_player::check_without_database(config, problems);
+        }
         Self {
             origin: source.origin(),
             namespace: config.namespace.get().map(ToString::to_string),
@@ -142,10 +164,11 @@ impl Plan {
             pgbench,
             postgresql,
             guest,
-            network_policy: network_policy::plan(config, &ip, &mut notes),
+            network_policy: network_policy::plan(config, &ip, &mut notes).filter(|_| has_database),
             ip,
             kustomization: config.kustomization.or(false),
             credentials,
+            wal_player,
             names,
             notes: once(notes),
         }

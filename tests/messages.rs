@@ -79,6 +79,12 @@ const SCENES: &[(Code, &str, &str)] = &[
         "gen -o out",
     ),
     (
+        Code::JobSpecChanges,
+        "echo 'database: false' > gen.yaml; echo 'name: db' >> gen.yaml; echo 'wal-player: klio' >> gen.yaml; \
+        gen -o out; sed -i 's/: klio/: {target: klio, length: 1000}/' gen.yaml",
+        "gen -o out",
+    ),
+    (
         Code::StaleFilesRemoved,
         "echo 'replica-count: 1' > gen.yaml; gen -o out; echo 'replica-count: 0' > gen.yaml",
         "gen -o out",

@@ -268,6 +268,15 @@ const POSITIONS: &[Position] = &[
     Position { config: "credentials: {existing-secret: {}}", example: "1.e3", arrived: |o| vec![text_at(o.volume("credentials"), &["secret", "secretName"])] },
     Position { config: "credentials: {existing-secret: {name: a, replication-key: {}}}", example: "-_.", arrived: |o| vec![o.variable("REPLICATION_KEY")] },
     Position { config: "credentials: {existing-secret: {name: a, client-key: {}}}", example: "a.txt", arrived: |o| vec![o.variable("CLIENT_KEY")] },
+    Position { config: "wal-player: {target: klio, cluster-name: {}}", example: "0x1F", arrived: |o| vec![text_at(&o.klio(), &["cluster_name"]), text_at(&o.get("Certificate", "")["spec"], &["commonName"]).strip_prefix("klio@").unwrap().to_owned()] },
+    Position { config: "wal-player: {target: klio, server-address: {}}", example: "[2001:db8::1]:52000", arrived: |o| vec![text_at(&o.klio(), &["wal", "address"])] },
+    Position { config: "wal-player: {target: klio, image: {}}", example: "localhost:5000/a/b:1", arrived: |o| vec![text_at(&o.player()["containers"][0], &["image"]), text_at(&o.player()["initContainers"][1], &["image"])] },
+    Position { config: "wal-player: {target: klio, image-pull-secret: {}}", example: "no", arrived: |o| vec![text_at(&o.player()["imagePullSecrets"][0], &["name"])] },
+    Position { config: "wal-player: {target: klio, server-secret: {}}", example: "1.5", arrived: |o| vec![text_at(&o.player()["volumes"][2]["secret"], &["secretName"])] },
+    Position { config: "wal-player: {target: klio, server-secret: {name: a, key: {}}}", example: "-_.", arrived: |o| vec![text_at(&o.player()["volumes"][2]["secret"]["items"][0], &["key"]), text_at(&o.klio(), &["wal", "server_cert_path"]).strip_prefix("/certs/server/").unwrap().to_owned()] },
+    Position { config: "wal-player: {target: klio, issuer: {}}", example: "null", arrived: |o| vec![text_at(&o.get("Certificate", "")["spec"]["issuerRef"], &["name"])] },
+    Position { config: "wal-player: {target: klio, client-secret: {}}", example: "yes", arrived: |o| vec![text_at(&o.player()["volumes"][3]["secret"], &["secretName"])] },
+    Position { config: "wal-player: {target: klio, storage-class: {}}", example: "1e3", arrived: |o| vec![text_at(&o.get("PersistentVolumeClaim", "")["spec"], &["storageClassName"])] },
 ];
 
 /// A bundle as a YAML reader sees it.
@@ -319,6 +328,18 @@ impl Objects {
 
     fn volume(&self, name: &str) -> &Value {
         self.pod()["volumes"].as_sequence().unwrap().iter().find(|volume| volume["name"] == name).unwrap()
+    }
+
+    /// The pod of the WAL player.
+    fn player(&self) -> &Value {
+        &self.get("Job", "-wal-player")["spec"]["template"]["spec"]
+    }
+
+    /// What the WAL player reads as its config.
+    fn klio(&self) -> Value {
+        let text = text_at(self.get("ConfigMap", "-wal-player"), &["data", "klio-config.yaml"]);
+        assert_layout(&text);
+        serde_yaml::from_str::<Value>(&text).unwrap()["client"].clone()
     }
 
     fn user_data(&self) -> Value {

@@ -217,15 +217,15 @@ impl<'n, 'p> Fields<'n, 'p> {
 fn meant_by(typed: &str, path: &str, keys: &[keys::Key]) -> String {
     let hyphenated = typed.replace('_', "-");
     let known: Vec<_> = keys.iter().map(|key| key.name).collect();
+    let elsewhere = keys::sections_of(&hyphenated);
     if known.contains(&hyphenated.as_str()) {
         format!("keys are written with hyphens: `{hyphenated}`")
     } else if let Some(key) = keys.iter().find(|key| key.also.contains(&hyphenated.as_str())) {
         format!("did you mean `{}`?", key.name)
-    } else if let Some(section) = keys::section_of(&hyphenated).filter(|section| *section != path) {
-        match section {
-            "" => format!("`{hyphenated}` stands at the top level"),
-            section => format!("`{hyphenated}` is a key of `{section}`"),
-        }
+    } else if elsewhere == [""] && !path.is_empty() {
+        format!("`{hyphenated}` stands at the top level")
+    } else if !elsewhere.is_empty() && !elsewhere.contains(&"") && !elsewhere.contains(&path) {
+        format!("`{hyphenated}` is a key of {}", listed(&elsewhere))
     } else if let Some(setting) = setting_of(typed).filter(|_| ["", "postgresql"].contains(&path)) {
         match managed(&setting) {
             Some(reason) => format!("remove it: {reason}"),

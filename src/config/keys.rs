@@ -121,6 +121,8 @@ pub enum Change {
     Disks,
     /// New nodes: the WAL does not move to another disk.
     Nodes,
+    /// Another run of the WAL player.
+    Run,
     /// Another lab.
     Lab,
     /// Another lab; or, where it is written down for the lab that runs, another firmware UUID.
@@ -149,6 +151,7 @@ impl Change {
             Self::Families => ("restart or new VMs, perhaps new Services", "ip-families"),
             Self::Disks => ("new or larger disks", "a-datavolume-is-refused"),
             Self::Nodes => ("new nodes", "wal-disks"),
+            Self::Run => ("delete the Job, apply", "a-job-is-refused"),
             Self::Lab => ("another lab", "what-stays-behind"),
             Self::Identity => ("another lab", "namespace"),
         }
@@ -287,14 +290,12 @@ impl Row {
     }
 }
 
-/// The section of the one key of that name, at the top level or right below it; the top level is empty.
-pub(super) fn section_of(name: &str) -> Option<&'static str> {
+/// The sections that have a key of that name, at the top level or right below it; the top level is empty.
+pub(super) fn sections_of(name: &str) -> Vec<&'static str> {
     let sections = keys().iter().filter(|key| key.over.is_none()).filter_map(|key| match key.shape {
         Shape::Section(keys, _) => Some((key.name, keys)),
         _ => None,
     });
     let holds = |(_, keys): &(&str, &[Key])| keys.iter().any(|key| key.name == name);
-    let mut found = std::iter::once(("", keys())).chain(sections).filter(holds);
-    let (section, _) = found.next()?;
-    found.next().is_none().then_some(section)
+    std::iter::once(("", keys())).chain(sections).filter(holds).map(|(section, _)| section).collect()
 }

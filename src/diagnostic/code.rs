@@ -242,6 +242,18 @@ codes! {
         FailoverChanged = "failover-changed",
     }
 
+    /// The WAL player
+    Player {
+        /// No PostgreSQL has WAL files of this size. Write a power of two from `1MB` to `1GB`.
+        NotASegmentSize = "not-a-segment-size",
+        /// More files would be sent at the same time than there are. Lower `jobs`, or raise `length`.
+        MoreJobsThanFiles = "more-jobs-than-files",
+        /// This is no address of a server. Write a host and its port.
+        NotAnAddress = "not-an-address",
+        /// The config leaves out the database and asks for nothing else. Add `wal-player`, or remove `database`.
+        NothingToGenerate = "nothing-to-generate",
+    }
+
     /// Passwords and the secrets file
     Passwords {
         /// A password is not text, or empty, or longer than 128 bytes, or has a line break or a control character; or
@@ -327,6 +339,11 @@ codes! {
         PasswordsChange = "passwords-change",
         /// A cluster that has the DataVolume refuses its new spec, and takes the rest of the bundle.
         DiskSpecChanges = "disk-spec-changes",
+        /// A cluster that has the Job of the WAL player, or its volume, refuses another one. Delete it first.
+        JobSpecChanges = "job-spec-changes",
+        /// Kubernetes will delete the Job, with the log that holds the results; a GitOps tool makes it anew then, and it
+        /// runs again.
+        JobIsDeleted = "job-is-deleted",
         /// Files that are no longer part of the bundle were removed from the directory.
         StaleFilesRemoved = "stale-files-removed",
         /// Another run of gen is at work in the directory; this one goes on after it.

@@ -1,9 +1,9 @@
-//! ConfigMap: the files of the guests, each once for all VMs.
+//! ConfigMaps: the files of the guests, each once for all VMs; the config of the WAL player.
 
-use super::metadata;
+use super::{job, metadata, player_metadata};
 use crate::document::Document;
 use crate::guest::Guest;
-use crate::plan::Plan;
+use crate::plan::{Plan, WalPlayerPlan};
 use crate::yaml::Yaml;
 use std::borrow::Cow;
 
@@ -24,4 +24,28 @@ pub fn guest<'p>(plan: &'p Plan, guest: &'p Guest) -> Document<'p> {
         "data" => Yaml::entries(files),
     };
     Document::new("ConfigMap", name, tree)
+}
+
+/// The config of Klio's client.
+pub fn wal_player<'p>(plan: &'p Plan, player: &'p WalPlayerPlan) -> Document<'p> {
+    let config = map! {
+        "client" => map! {
+            "cluster_name" => player.cluster_name.as_str(),
+            "wal" => map! {
+                "address" => player.server_address.as_str(),
+                "server_cert_path" => format!("{}/{}", job::SERVER_CERTIFICATE, player.server_key),
+                "client_cert_path" => format!("{}/tls.crt", job::CLIENT_CERTIFICATE),
+                "client_key_path" => format!("{}/tls.key", job::CLIENT_CERTIFICATE),
+            },
+        },
+    };
+    let mut text = String::new();
+    config.write(&mut text);
+    let tree = map! {
+        "apiVersion" => "v1",
+        "kind" => "ConfigMap",
+        "metadata" => player_metadata(plan, &plan.annotations.object),
+        "data" => map! { job::CONFIG => text },
+    };
+    Document::new("ConfigMap", plan.names.wal_player(), tree)
 }

@@ -55,7 +55,7 @@ const RECREATING: [&str; 4] = [
 ];
 
 /// With the value `enabled`, in either case, Flux does so where an immutable field changed, such as the size of a disk.
-const FLUX_FORCE: &str = "kustomize.toolkit.fluxcd.io/force";
+pub(super) const FLUX_FORCE: &str = "kustomize.toolkit.fluxcd.io/force";
 
 /// Whose annotations speak of the one object they stand on. On a pod or a volume they would do something else: choose
 /// an address or a seccomp profile, or have a GitOps tool take the pod for its own.

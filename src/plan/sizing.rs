@@ -6,7 +6,7 @@ const GIB: u128 = 1 << 30;
 const MIB: u128 = 1 << 20;
 
 /// A tenth of a disk stays free for the file system.
-fn with_file_system(bytes: u128) -> u128 {
+pub fn with_file_system(bytes: u128) -> u128 {
     (bytes * 10).div_ceil(9)
 }
 

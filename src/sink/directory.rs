@@ -124,6 +124,8 @@ struct Outdated {
     changes_disk: bool,
     /// It holds passwords, and they are others.
     changes_passwords: bool,
+    /// It is what a cluster does not change: the pod of a Job, or the volume of one.
+    changes_job: bool,
 }
 
 impl<'b> Comparison<'b> {
@@ -153,6 +155,7 @@ impl<'b> Comparison<'b> {
                     exists: false,
                     changes_disk: false,
                     changes_passwords: false,
+                    changes_job: false,
                 }),
                 Some(Existing::Foreign) => {
                     return Err(Report::failure(
@@ -166,12 +169,17 @@ impl<'b> Comparison<'b> {
                     document.render(&mut text);
                     if bytes != text.as_bytes() {
                         theirs = theirs.or_else(|| ours.other(Lab::of_file(&bytes)));
-                        let changes = |key| !same_value(key, &bytes, &text);
+                        let changes = |path: &[&str]| !same_value(path, &bytes, &text);
                         outdated.push(Outdated {
                             name: name.clone(),
                             exists: true,
-                            changes_disk: document.kind == "DataVolume" && changes("spec"),
-                            changes_passwords: document.holds_passwords && changes("data"),
+                            changes_disk: document.kind == "DataVolume" && changes(&["spec"]),
+                            changes_passwords: document.holds_passwords && changes(&["data"]),
+                            changes_job: match document.kind {
+                                "Job" => changes(&["spec", "template"]),
+                                "PersistentVolumeClaim" => changes(&["spec"]),
+                                _ => false,
+                            },
                         });
                     } else if document.holds_passwords && mode & 0o077 != 0 {
                         exposed.push(name.clone());
@@ -210,6 +218,11 @@ impl<'b> Comparison<'b> {
         }
     }
 
+    /// What the directory is compared with.
+    pub fn bundle(&self) -> &Bundle {
+        self.bundle
+    }
+
     /// Whether the directory is what the config says.
     pub fn is_empty(&self) -> bool {
         self.outdated.is_empty() && self.stale.is_empty()
@@ -230,6 +243,11 @@ impl<'b> Comparison<'b> {
     /// Files with passwords that are there with others.
     pub fn changed_passwords(&self) -> impl Iterator<Item = PathBuf> {
         self.outdated.iter().filter(|file| file.changes_passwords).map(|file| self.path(&file.name))
+    }
+
+    /// Jobs and volumes of Jobs that are there with another spec.
+    pub fn changed_jobs(&self) -> impl Iterator<Item = PathBuf> {
+        self.outdated.iter().filter(|file| file.changes_job).map(|file| self.path(&file.name))
     }
 
     /// Files that are no longer part of the bundle.
@@ -487,11 +505,14 @@ impl fmt::Display for Lab {
     }
 }
 
-/// Whether two objects say the same under a key. One that cannot be read says something else.
-fn same_value(key: &str, old: &[u8], new: &str) -> bool {
+/// Whether two objects say the same at a place. One that cannot be read says something else.
+fn same_value(path: &[&str], old: &[u8], new: &str) -> bool {
     let node = |text: &str| node::parse(text, &mut Problems::default());
     let (old, new) = (node(&String::from_utf8_lossy(old)), node(new));
-    let values = || Some((value_of(old.as_ref()?, key)?, value_of(new.as_ref()?, key)?));
+    fn at<'n>(node: &'n Option<Node>, path: &[&str]) -> Option<&'n Node> {
+        path.iter().try_fold(node.as_ref()?, |node, key| value_of(node, key))
+    }
+    let values = || Some((at(&old, path)?, at(&new, path)?));
     values().is_some_and(|(old, new)| same(old, new))
 }
 

@@ -108,6 +108,28 @@ checked_text!(
     }
 );
 
+/// A certificate's common name ends at 64 characters, and begins with `klio@`.
+const LONGEST_CLUSTER_NAME: usize = 59;
+
+checked_text!(
+    /// The name of a PostgreSQL cluster in Klio, which is a directory of the server and part of a certificate's name.
+    ClusterName,
+    "the name of a cluster",
+    "benchmark",
+    |text| {
+        let edge = |c: char| c.is_ascii_alphanumeric();
+        let fault = if text.is_empty() || text.len() > LONGEST_CLUSTER_NAME {
+            Some(format!("it has {} characters, 1 to {LONGEST_CLUSTER_NAME} are allowed", text.len()))
+        } else if let Some(c) = text.chars().find(|c| !edge(*c) && !matches!(c, '-' | '_' | '.')) {
+            Some(format!("`{}` is not allowed", c.escape_debug()))
+        } else {
+            (!text.starts_with(edge)).then(|| "it must begin with a letter or digit".to_owned())
+        };
+        let help = "use up to 59 letters, digits, `-`, `_` and `.`";
+        named(text, Code::NotAName, "the name of a cluster", fault, help)
+    }
+);
+
 /// The part of a label or annotation key after the prefix, and label values.
 fn qualified_part_fault(text: &str) -> Option<String> {
     let edge = |c: char| c.is_ascii_alphanumeric();

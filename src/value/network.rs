@@ -211,6 +211,34 @@ fn family_of(address: &str) -> IpFamily {
 }
 
 checked_text!(
+    /// A host and its port, as a client dials them.
+    Endpoint,
+    "an address with its port",
+    "klio-server:52000",
+    |text| {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
+            _ => (text, None),
+        };
+        let is_port = |port: &str| !port.starts_with(['0', '+']) && port.parse::<u16>().is_ok();
+        let fault = if text.contains("://") {
+            Some("it begins with a scheme".to_owned())
+        } else if !ipv6_in_brackets(host).unwrap_or_else(|| subdomain_fault(host).is_none()) {
+            Some(format!("`{}` is not a host", shortened(host)))
+        } else {
+            match port {
+                None => {
+                    let help = format!("add the port; Klio's is 52000: write `{}:52000`", shortened(text));
+                    return named(text, Code::NotAnAddress, "an address", Some("the port is missing".to_owned()), &help);
+                }
+                Some(port) => (!is_port(port)).then(|| format!("`{}` is not a port", shortened(port))),
+            }
+        };
+        named(text, Code::NotAnAddress, "an address", fault, "write a host and its port, such as `klio-server:52000`")
+    }
+);
+
+checked_text!(
     /// A block of IP addresses; the bits after the prefix are zero.
     Cidr,
     "a CIDR",

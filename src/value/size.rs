@@ -20,6 +20,11 @@ impl PgSize {
         Self { mib }
     }
 
+    /// The size in MB, as PostgreSQL counts them.
+    pub fn megabytes(self) -> u64 {
+        self.mib
+    }
+
     /// The size in bytes.
     pub fn bytes(self) -> u128 {
         u128::from(self.mib) << 20

@@ -219,6 +219,24 @@ choice! {
 }
 
 choice! {
+    /// What the WAL player sends to.
+    WalTarget {
+        /// A Klio server.
+        Klio = "klio",
+    }
+}
+
+choice! {
+    /// The kind of an issuer of cert-manager.
+    IssuerKind {
+        /// Of the lab's namespace.
+        Namespaced = "Issuer",
+        /// Of the whole cluster.
+        Cluster = "ClusterIssuer",
+    }
+}
+
+choice! {
     /// The kind of an instancetype.
     InstancetypeKind {
         /// Of the whole cluster.

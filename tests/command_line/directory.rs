@@ -226,3 +226,35 @@ fn what_is_in_the_way_and_not_ours_is_never_overwritten() {
             .run(bash("gen -o out --check").refuses(Code::FileInTheWay, message, help));
     }
 }
+
+/// A Job cannot change; a cluster takes its deadline and the config of the next run.
+#[test]
+fn a_player_alone_needs_no_passwords_and_says_what_a_cluster_would_refuse() {
+    let files = [
+        "out/certificate-db-wal-player.yaml",
+        "out/configmap-db-wal-player.yaml",
+        "out/job-db-wal-player.yaml",
+        "out/persistentvolumeclaim-db-wal-player.yaml",
+    ];
+    let config = |keys: &str| format!("name: db\ndatabase: false\nwal-player: {{target: klio{keys}}}\n");
+    let note = |files: &str| {
+        format!(
+            "note[job-spec-changes]: another spec in {files}: a cluster that has it refuses it, and runs nothing again; \
+             for another run delete what there is, then apply: `oc delete job/db-wal-player pvc/db-wal-player`\n"
+        )
+    };
+    empty()
+        .file("gen.yaml", config(""))
+        .run(bash("gen -o out").writes(["out/"].into_iter().chain(files)))
+        .run(bash("gen -o out --check"))
+        .file("gen.yaml", config(", time-limit: 600, server-address: \"klio:1\""))
+        .run(bash("gen -o out").writes([files[1], files[2]]))
+        .file("gen.yaml", config(", jobs: 8"))
+        .run(bash("gen -o out").stderr(&note("`out/job-db-wal-player.yaml`")).writes([files[1], files[2]]))
+        .file("gen.yaml", config(", length: 1000"))
+        .run(
+            bash("gen -o out")
+                .stderr(&note("`out/persistentvolumeclaim-db-wal-player.yaml`, `out/job-db-wal-player.yaml`"))
+                .writes([files[2], files[3]]),
+        );
+}

@@ -232,9 +232,18 @@ fn the_example_and_the_goldens_hold_every_key() {
         .run(bash("gen --check example.yaml").stderr("example.yaml: valid\n"));
     let example = place.read("example.yaml");
     // a secrets file and an instancetype exclude what every-key has in their place
-    let golden = ["every-key", "ubuntu-data-source", "patroni", "patroni-golden-image", "promoted", "warm"]
-        .map(|case| golden(&format!("{case}/gen.yaml")))
-        .concat()
+    let golden = [
+        "every-key",
+        "ubuntu-data-source",
+        "patroni",
+        "patroni-golden-image",
+        "promoted",
+        "warm",
+        "klio",
+        "klio-alone",
+    ]
+    .map(|case| golden(&format!("{case}/gen.yaml")))
+    .concat()
         + "file: instancetype:";
     for key in rows().iter().map(|row| row.key.name) {
         for (name, text) in [("the example", &example), ("the goldens", &golden)] {
