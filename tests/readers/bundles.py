@@ -103,6 +103,15 @@ def check_bundle(case, text, documents):
     for name, policy in of("NetworkPolicy").items():
         if selected(policy["spec"]["podSelector"]["matchLabels"]) != set(pods):
             fault(name, "does not select the VMs")
+    policies = [policy["spec"]["podSelector"]["matchLabels"] for policy in of("NetworkPolicy").values()]
+    databases = [service["spec"]["selector"] for service in services.values()] + policies
+    for name, job in of("Job").items():
+        template = job["spec"]["template"]
+        if any(selector.items() <= template["metadata"]["labels"].items() for selector in databases):
+            fault(name, "is taken for a database")
+        for reason in unrestricted(template["spec"]):
+            fault(name, f"Pod Security `restricted` refuses it: {reason}")
+        check_pod(name, template["spec"], maps, of("PersistentVolumeClaim"), of("Certificate"), fault)
     attached = []
     for name, vm in vms.items():
         pod = pods[name]["spec"]
@@ -155,6 +164,63 @@ def check_bundle(case, text, documents):
             fault(name, "has a key that is no key")
         if sum(len(content.encode()) for content in config_map["data"].values()) > 1 << 20:
             fault(name, "is larger than 1 MiB")
+
+
+def unrestricted(pod):
+    """What the Pod Security level `restricted` forbids, and OpenShift's `restricted-v2`: users and groups are its choice."""
+    security = pod.get("securityContext", {})
+    if security.get("runAsNonRoot") is not True or security.get("seccompProfile") != {"type": "RuntimeDefault"}:
+        yield "runs as root, or without the seccomp profile"
+    if security.keys() - {"runAsNonRoot", "seccompProfile", "fsGroup"}:
+        yield "more than it may say of the pod"
+    if any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC", "hostUsers", "serviceAccountName")):
+        yield "uses the host, or a service account"
+    if pod.get("automountServiceAccountToken") is not False:
+        yield "has a token of the API server"
+    for container in pod["initContainers"] + pod["containers"]:
+        if container.get("securityContext") != {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        }:
+            yield f"privileges of {container['name']}"
+        if any("hostPort" in port for port in container.get("ports", [])):
+            yield f"a port of the host in {container['name']}"
+    for volume in pod["volumes"]:
+        if volume.keys() - {"name", "configMap", "secret", "persistentVolumeClaim"}:
+            yield f"the volume {volume['name']}"
+
+
+def check_pod(name, pod, maps, claims, certificates, fault):
+    """Volumes and mounts fit each other and what the bundle has; arguments name files that are there."""
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    for container in pod["initContainers"] + pod["containers"]:
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        if mounts.values() - volumes.keys() or len(mounts) != len(container["volumeMounts"]):
+            fault(name, f"{container['name']} mounts what is not there")
+        for argument in container["command"][1:]:
+            path = argument.partition("=")[2] or argument
+            if path.startswith("/") and path not in mounts and str(pathlib.Path(path).parent) not in mounts:
+                fault(name, f"{container['name']} has no {path}")
+    mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in pod["containers"][0]["volumeMounts"]}
+    if volumes["data"]["persistentVolumeClaim"]["claimName"] not in claims:
+        fault(name, "has no volume")
+    config = maps[volumes["config"]["configMap"]["name"]]["data"]
+    for argument in pod["containers"][0]["command"]:
+        if argument.startswith("--config=/config/") and argument.rpartition("/")[2] not in config:
+            fault(name, "is given a config that is not there")
+    config = yaml.safe_load(config["klio-config.yaml"])["client"]
+    made = {certificate["spec"]["secretName"]: certificate["spec"] for certificate in certificates.values()}
+    client = volumes["client-cert"]["secret"]["secretName"]
+    if made and client not in made:
+        fault(name, "does not use the certificate of the bundle")
+    if client in made and made[client]["commonName"] != f"klio@{config['cluster_name']}":
+        fault(name, "its certificate is of another cluster")
+    for key in ("server_cert_path", "client_cert_path", "client_key_path"):
+        path = pathlib.Path(config["wal"][key])
+        secret = mounts[str(path.parent)]["secret"]
+        if path.name not in {item["path"] for item in secret.get("items", [{"path": "tls.crt"}, {"path": "tls.key"}])}:
+            fault(name, f"{key} names no file of a Secret")
 
 
 guests = {}
