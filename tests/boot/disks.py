@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 
-from shell import run
+from shell import CommandFailed, run
 
 
 def iso(path, label, files):
@@ -16,8 +16,15 @@ def iso(path, label, files):
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(content)
             file.chmod(0o644)
-        path.unlink(missing_ok=True)
-        run("xorriso", "-as", "mkisofs", "-quiet", "-J", "-R", "-V", label, "-o", path, directory)
+        # Debian 12's xorriso dies of a SIGSEGV once in some thousand calls.
+        for last in (False, False, True):
+            path.unlink(missing_ok=True)
+            try:
+                run("xorriso", "-as", "mkisofs", "-quiet", "-J", "-R", "-V", label, "-o", path, directory)
+                return
+            except CommandFailed as error:
+                if last or "SIGSEGV" not in str(error):
+                    raise
 
 
 def files_iso(path, label, files):
