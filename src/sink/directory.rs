@@ -190,7 +190,8 @@ impl<'b> Comparison<'b> {
         }
         let mut stale = Vec::new();
         for (name, lab) in files_of_ours(&directory.path, &names)? {
-            changes_failover |= lab.is_patroni.is_some_and(|theirs| Some(theirs) != ours.is_patroni);
+            changes_failover |=
+                lab.is_patroni.zip(ours.is_patroni).is_some_and(|(theirs, ours)| theirs != ours);
             theirs = theirs.or_else(|| ours.other(lab));
             // the defaults are of the program, not of somebody who no longer wants a file
             if !ours.is_default {
@@ -441,7 +442,7 @@ struct Lab {
     origin: String,
     name: Option<String>,
     namespace: Option<String>,
-    /// Whether its VMs are Patroni's, where the file is of a VM.
+    /// Whether its VMs are Patroni's, where it has any, and where the file is of one.
     is_patroni: Option<bool>,
     is_default: bool,
 }
@@ -452,7 +453,7 @@ impl Lab {
             origin: plan.origin.clone(),
             name: Some(plan.names.lab().to_owned()),
             namespace: plan.namespace.clone(),
-            is_patroni: Some(plan.failover.patroni().is_some()),
+            is_patroni: plan.has_database().then(|| plan.failover.patroni().is_some()),
             is_default: plan.origin == Source::built_in_defaults().origin(),
         }
     }

@@ -258,3 +258,21 @@ fn a_player_alone_needs_no_passwords_and_says_what_a_cluster_would_refuse() {
                 .writes([files[2], files[3]]),
         );
 }
+
+/// The database leaves a directory like everything that is no longer wanted, whoever led it.
+#[test]
+fn a_directory_of_a_lab_becomes_one_of_its_player() {
+    let patroni = "failover: patroni\nguest: {image: \"quay.io/containerdisks/debian:13\"}\n";
+    for lab in ["replica-count: 1\n", patroni] {
+        empty()
+            .file("gen.yaml", format!("name: db\n{lab}"))
+            .sh("gen -o out 2> /dev/null")
+            .file("gen.yaml", "name: db\ndatabase: false\nwal-player: klio\n")
+            .sh("gen -o out 2> /dev/null")
+            .run(bash("ls out").stdout(
+                "certificate-db-wal-player.yaml\nconfigmap-db-wal-player.yaml\njob-db-wal-player.yaml\n\
+                 persistentvolumeclaim-db-wal-player.yaml\n",
+            ))
+            .run(bash("gen -o out --check"));
+    }
+}
