@@ -128,10 +128,17 @@ impl Plan {
     }
 
     fn of(config: &Config, source: &Source, problems: &mut Problems) -> Self {
+        let has_database = config.database.or(true);
+        let player_alone;
+        let config = if has_database {
+            config
+        } else {
+            player_alone = wal_player::without_database(config, problems);
+            &player_alone
+        };
         let mut notes = Vec::new();
         let replica_count = config.replica_count.or(1);
         let failover = failover::plan(config, replica_count, problems, &mut notes);
-        let has_database = config.database.or(true);
         let roles = if has_database { failover.roles(replica_count) } else { Vec::new() };
         let names = names::plan(config, &roles, problems);
         let labels = metadata::labels(&config.labels, problems);
@@ -150,9 +157,6 @@ impl Plan {
         });
         let machines = machines.collect();
         let wal_player = wal_player::plan(config, &names, &annotations, problems, &mut notes);
-        if !has_database {
-            wal_player::check_without_database(config, problems);
-        }
         Self {
             origin: source.origin(),
             namespace: config.namespace.get().map(ToString::to_string),

@@ -237,6 +237,19 @@ fn bounds_are_where_the_table_says() {
     assert!(numbers > 10, "{numbers}");
 }
 
+/// Whoever adds a key decides whether it says something of a bundle without the database.
+#[test]
+fn without_the_database_its_keys_are_refused_once() {
+    let others = ["name", "namespace", "labels", "annotations", "database", "kustomization", "wal-player"];
+    for key in keys().iter().filter(|key| !others.contains(&key.name)) {
+        let example = if matches!(key.shape, Shape::Section(..)) { "{}" } else { key.example };
+        let refused = bundle(&format!("database: false\nwal-player: klio\n{}: {example}", key.name));
+        let message = refused.err().unwrap_or_else(|| panic!("`{}` has no effect", key.name));
+        assert_eq!(message.matches("error[").count(), 1, "{message}");
+        assert!(message.contains("error[key-without-effect]: the key is about the database"), "{message}");
+    }
+}
+
 #[test]
 fn keys_that_exclude_each_other_are_refused_together() {
     for row in everywhere() {

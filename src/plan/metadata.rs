@@ -26,7 +26,7 @@ pub struct AnnotationsPlan {
 const OUR_LABELS: [&str; 5] = [LABEL_NAME, LABEL_INSTANCE, LABEL_COMPONENT, LABEL_PART_OF, LABEL_MANAGED_BY];
 
 /// What CDI reads on a DataVolume and nothing but an annotation can say.
-const CDI_KEYS: [&str; 4] = [
+pub(super) const CDI_KEYS: [&str; 4] = [
     "cdi.kubevirt.io/allowClaimAdoption",
     "cdi.kubevirt.io/storage.bind.immediate.requested",
     "cdi.kubevirt.io/storage.pod.retainAfterCompletion",
@@ -150,7 +150,7 @@ pub(super) fn annotations(
     let over = |base: &Map, more: Map| -> Map { base.clone().into_iter().chain(more).collect() };
     let service = over(&object, checked(&of_services, problems));
     let root_disk = over(&template, cdi.clone());
-    let disk = protected(over(&object, cdi), notes);
+    let disk = if config.database.or(true) { protected(over(&object, cdi), notes) } else { Map::new() };
 
     let keys: [(&dyn Involved, &str); 3] = [
         (&config.annotations, "these annotations"),

@@ -1,6 +1,6 @@
 //! What measures consumers of WAL: the files, the server they go to, the run.
 
-use super::metadata::{AnnotationsPlan, FLUX_FORCE};
+use super::metadata::{AnnotationsPlan, CDI_KEYS, FLUX_FORCE};
 use super::sizing;
 use crate::config::Config;
 use crate::config::fields::{Field, Involved};
@@ -117,7 +117,7 @@ pub(super) fn plan(
         server_address: player.server_address.get().map_or(DEFAULT_ADDRESS, Endpoint::as_str).to_owned(),
         server_secret,
         server_key,
-        client: client(player, problems),
+        client: client(config, player, names, problems),
         cluster_name,
         volume: volume(player, files, problems),
         storage_class: player.storage_class.get().map(ToString::to_string),
@@ -173,7 +173,7 @@ fn server_secret(field: &Field<ServerSecret>, problems: &mut Problems) -> (Strin
     (name, secret.key.get().map_or("ca.crt".to_owned(), ToString::to_string))
 }
 
-fn client(player: &WalPlayer, problems: &mut Problems) -> ClientPlan {
+fn client(config: &Config, player: &WalPlayer, names: &Names, problems: &mut Problems) -> ClientPlan {
     if player.issuer.is_present() && player.client_secret.is_present() {
         problems.contradiction(
             Code::ExclusiveKeys,
@@ -184,6 +184,15 @@ fn client(player: &WalPlayer, problems: &mut Problems) -> ClientPlan {
     }
     if let Some(name) = player.client_secret.get() {
         return ClientPlan::Secret(name.to_string());
+    }
+    let passwords = config.credentials.or_default().existing_secret.or_default().name;
+    if passwords.get().is_some_and(|name| name.as_str() == names.wal_player()) {
+        problems.contradiction(
+            Code::NameTaken,
+            &[(&passwords, "this name is taken"), (&config.wal_player, "by a certificate of this")],
+            format!("`{}` is the name of a Secret that cert-manager writes", names.wal_player()),
+            "give the Secret of the passwords another name",
+        );
     }
     let issuer: Issuer = player.issuer.or_default();
     if let Some(spanned) = player.issuer.spanned()
@@ -248,8 +257,23 @@ fn job_annotations(annotations: &AnnotationsPlan) -> Vec<(String, String)> {
     all
 }
 
+/// What the config says beside the database. What it says of it is refused once, whatever else is wrong there.
+pub(super) fn without_database(config: &Config, problems: &mut Problems) -> Config {
+    check_without_database(config, problems);
+    Config {
+        name: config.name.clone(),
+        namespace: config.namespace.clone(),
+        labels: config.labels.clone(),
+        annotations: config.annotations.clone(),
+        database: config.database.clone(),
+        kustomization: config.kustomization.clone(),
+        wal_player: config.wal_player.clone(),
+        ..Config::default()
+    }
+}
+
 /// Keys of the database beside `database: false`, and a bundle of nothing.
-pub(super) fn check_without_database(config: &Config, problems: &mut Problems) {
+fn check_without_database(config: &Config, problems: &mut Problems) {
     let of_database: [&dyn Involved; 15] = [
         &config.replica_count,
         &config.wal_keep_size,
@@ -272,6 +296,15 @@ pub(super) fn check_without_database(config: &Config, problems: &mut Problems) {
             Code::KeyWithoutEffect,
             &[(key, "of the database"), (&config.database, "which is left out")],
             "the key is about the database, and `database` is `false`",
+            "remove it, or remove `database`",
+        );
+    }
+    let annotations = config.annotations.or_default().0;
+    for (key, _) in annotations.iter().filter(|(key, _)| CDI_KEYS.contains(&key.value.as_str())) {
+        problems.contradiction(
+            Code::KeyWithoutEffect,
+            &[(key, "of its disks"), (&config.database, "which is left out")],
+            "the annotation is for the database's disks, and `database` is `false`",
             "remove it, or remove `database`",
         );
     }
