@@ -14,17 +14,18 @@ mod words;
 pub use managed::managed;
 pub use meaning::Meaning;
 pub use names::{
-    AnnotationKey, AnnotationValue, ClusterName, DomainName, LabName, LabelKey, LabelValue, Namespace, NodeName,
-    ObjectName, PackageName, SecretKey, UserName,
+    AnnotationKey, AnnotationValue, ClusterName, DomainName, LabName, LabelKey, LabelValue, Namespace,
+    NodeName, ObjectName, PackageName, SecretKey, UserName,
 };
 pub use network::{Cidr, Endpoint, ImageReference, IpAddress, ProxyUrl, SshKey};
 pub use parameter::{ParameterName, ParameterValue};
 pub use setting::{MAJORS, Majors, Setting, SettingFault};
 pub use size::{PgSize, Quantity};
 pub use words::{
-    AccessMode, AntiAffinity, FailoverMode, InstancetypeKind, IoThreadsPolicy, IpFamily, IpFamilyPolicy, IssuerKind, Os,
-    Packages, PreferenceKind, Protocol, RootDisk, RunStrategy, ServiceType, StandbyMode, SynchronousCommit,
-    SynchronousMethod, TaintEffect, TolerationOperator, VolumeMode, WalTarget, Watchdog,
+    AccessMode, AntiAffinity, FailoverMode, InstancetypeKind, IoThreadsPolicy, IpFamily, IpFamilyPolicy,
+    IssuerKind, Os, Packages, PreferenceKind, Protocol, RootDisk, RunStrategy, Schedule, ServiceType,
+    StandbyMode, SynchronousCommit, SynchronousMethod, TaintEffect, TolerationOperator, VolumeMode,
+    WalTarget, Watchdog,
 };
 
 use crate::config::fields::{Value, listed, nearest};
