@@ -96,12 +96,21 @@ own_addresses() {
 }
 
 # question ADDRESS PATH: a line `peer NODE STATE SYSTEM TIMELINE RUNNING FENCED POSITION ADDRESS`, with `-` for what was not
-# said, or `silent ADDRESS`. What is no answer of a node of this lab is silence.
+# said, or `silent ADDRESS`. What is no answer of a node of this lab is silence. A node that is there takes the connection at
+# once; to answer may take it longer, where the load leaves it little of its CPUs.
 question() {
-  local answer key value node='' state='' system=- timeline=0 running=no fenced=- position=-
+  local answer='' line key value node='' state='' system=- timeline=0 running=no fenced=- position=- asker reply
   # shellcheck disable=SC2016  # the inner shell's
-  answer=$(timeout 3 bash -c 'exec 3<>"/dev/tcp/$1/8008" && printf "GET %s HTTP/1.0\r\n\r\n" "$2" >&3 && cat <&3' \
-    - "$1" "$2" 2>/dev/null) || answer=''
+  exec {reply}< <(exec timeout 15 bash -c 'exec 3<>"/dev/tcp/$1/8008" && echo connected &&
+    printf "GET %s HTTP/1.0\r\n\r\n" "$2" >&3 && cat <&3' - "$1" "$2" 2>/dev/null)
+  asker=$!
+  if IFS= read -r -t 5 -u "$reply" line && [[ $line == connected ]]; then
+    answer=$(cat <&"$reply")
+    wait "$asker" || answer=''
+  else
+    kill "$asker" 2>/dev/null || true
+  fi
+  exec {reply}<&-
   while IFS='=' read -r key value; do
     if [[ $key=$value =~ $ANSWER ]]; then
       printf -v "$key" '%s' "$value"
