@@ -204,8 +204,14 @@ class Network:
     def delayed(self, pod, host, milliseconds):
         """Connections that this guest makes meanwhile to a host's PostgreSQL take so much longer each way."""
         port = 15432
-        run(*in_netns(pod.netns, "nft", "-f", "-"), stdin=f"""table ip delayed {{ chain prerouting {{
-            type nat hook prerouting priority dstnat - 1; ip daddr {host} tcp dport 5432 redirect to :{port}; }} }}""")
+        run(*in_netns(pod.netns, "nft", "-f", "-"), stdin=f"""
+            table ip delayed {{
+              chain prerouting {{
+                type nat hook prerouting priority dstnat - 1;
+                ip daddr {host} tcp dport 5432 redirect to :{port}
+              }}
+            }}
+            """)
         proxy = subprocess.Popen(in_netns(pod.netns, sys.executable, str(pathlib.Path(__file__).with_name("delay.py")),
                                           str(port), host, str(milliseconds)),
                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
