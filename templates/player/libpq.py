@@ -28,7 +28,7 @@ class Connection:
 
     def __init__(self, application: str) -> None:
         options = {"host": "/run/postgresql", "dbname": "postgres", "application_name": application, "client_encoding": "UTF8",
-                   "options": "-c statement_timeout=0"}
+                   "options": "-c statement_timeout=0 -c client_min_messages=warning"}
         names = (ctypes.c_char_p * (len(options) + 1))(*(name.encode() for name in options), None)
         values = (ctypes.c_char_p * (len(options) + 1))(*(value.encode() for value in options.values()), None)
         self._session = ctypes.c_void_p(_pq.PQconnectdbParams(names, values, 0))

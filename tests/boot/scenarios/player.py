@@ -161,7 +161,9 @@ class Player(Checks):
             virtwork-wal-player --length 1 2>&1 && exit 1
             kill -INT $first
             wait $first || echo "status $?"
-            tail -n 1 /tmp/run.txt""")
+            cat /tmp/run.txt""")
         expect("another run is under way" in output and "status 1" in output, output)
-        summary = json.loads(output.splitlines()[-1])
+        lines = output.splitlines()
+        expect(lines[-1].startswith('{"signal": "wal-run"'), f"the last line is no summary: {output}")
+        summary = json.loads(lines[-1])
         expect_equal((summary["signal"], summary["stoppedBecause"]), ("wal-run", "interrupted"), "the last line")
