@@ -5,7 +5,7 @@ Each scenario is told once, on the family where it says most: the default image,
 
 import images
 from images import (DEBIAN_11, DEBIAN_12, DEBIAN_13, DEBIAN_13_PATRONI, FEDORA_44, FEDORA_44_NM, FEDORA_44_PATRONI,
-                    FEDORA_44_SELINUX, FORKY)
+                    FEDORA_44_SELINUX, FEDORA_44_SELINUX_PATRONI, FORKY)
 from scenarios import patroni
 from scenarios.core import Core
 from scenarios.families import DualStack, Ipv6Only, Preferred
@@ -17,7 +17,7 @@ from scenarios.persistent import Persistent
 from scenarios.random_configs import RandomConfigs
 from scenarios.restored import Restored
 from scenarios.scale import Scale
-from scenarios.selinux import Selinux
+from scenarios.selinux import Haproxy, Selinux
 from scenarios.topology import Synchronous, Topology, Warm
 
 CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN_13_PATRONI),
@@ -28,8 +28,8 @@ CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN
               (Ipv6Only, DEBIAN_13), (DualStack, DEBIAN_13), (Preferred, FEDORA_44_NM), (Preferred, DEBIAN_13)]
 # Scale has a scenario that only Debian's directories make sense of.
 FAMILIES = [(Life, DEBIAN_13), (Hardship, DEBIAN_13), (Restored, DEBIAN_13), (Faults, FEDORA_44), (Persistent, FEDORA_44)]
-MACHINES = [(Machines, DEBIAN_13), (Selinux, FEDORA_44_SELINUX), (patroni.Watchdog, DEBIAN_13_PATRONI),
-            (PlainMachine, DEBIAN_13), (Ipv6Machines, DEBIAN_13)]
+MACHINES = [(Machines, DEBIAN_13), (Selinux, FEDORA_44_SELINUX), (Haproxy, FEDORA_44_SELINUX_PATRONI),
+            (patroni.Watchdog, DEBIAN_13_PATRONI), (PlainMachine, DEBIAN_13), (Ipv6Machines, DEBIAN_13)]
 TIERS = {"containers": CONTAINERS, "machines": MACHINES}
 
 
