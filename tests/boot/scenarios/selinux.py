@@ -133,11 +133,12 @@ class Haproxy(Enforcing, OneMachine):
         self.lab.restart(self.machine)
         self.machine_streams(self.machine)
         self.leads(2)
-        expect_equal((self.identifier(self.machine), self.data_directory(self.machine)), self.identity, "database of the machine")
+        expect_equal((self.identifier(self.machine), self.data_directory(self.machine)), self.identity,
+                     "database of the machine")
         self.not_in_journal(self.machine, "founding", "new member", "initialising", "cloning", "keeping")
         self.nothing_denied()
 
-    @scenario("the boolean off: nothing leads to 5432, HAProxy does not bind 5001, and the audit log has both; on: it leads again",
+    @scenario("the boolean off: nothing leads to 5432, HAProxy does not bind 5001, the audit log has both; on: it leads again",
               fatal=False)
     def off(self):
         guest = self.lab.guest(self.machine)
