@@ -97,7 +97,7 @@ impl Bundle {
             .chain(policy)
             .chain(vms(plan).flat_map(|(vm, node)| manifest::data_volume::disks(plan, vm, node)))
             .chain(vms(plan).map(|(vm, node)| manifest::virtual_machine::vm(plan, vm, node)))
-            .chain(plan.wal_player.iter().flat_map(|player| wal_player(plan, player)))
+            .chain(wal_player(plan))
             .map(|document| self.manifest(document))
     }
 
@@ -122,10 +122,14 @@ impl fmt::Debug for Bundle {
     }
 }
 
-fn wal_player<'p>(plan: &'p Plan, player: &'p WalPlayerPlan) -> impl Iterator<Item = Document<'p>> {
-    std::iter::once(manifest::persistent_volume_claim::wal_player(plan, player))
-        .chain(manifest::certificate::wal_player(plan, player))
-        .chain([manifest::config_map::wal_player(plan, player), manifest::job::wal_player(plan, player)])
+/// The objects of Klio's player; the lab's own is among the guests' files.
+fn wal_player(plan: &Plan) -> impl Iterator<Item = Document<'_>> {
+    let klio = plan.wal_player.as_ref().and_then(WalPlayerPlan::klio);
+    klio.into_iter().flat_map(|player| {
+        std::iter::once(manifest::persistent_volume_claim::wal_player(plan, player))
+            .chain(manifest::certificate::wal_player(plan, player))
+            .chain([manifest::config_map::wal_player(plan, player), manifest::job::wal_player(plan, player)])
+    })
 }
 
 fn vms(plan: &Plan) -> impl Iterator<Item = (&VmPlan, Node)> {

@@ -58,14 +58,13 @@ impl Guest {
 
 fn files(plan: &Plan, renderer: &Renderer) -> Result<Vec<(&'static str, Cow<'static, str>)>, String> {
     let (installer, script) = files::INSTALLER;
-    let mode = files::roles(plan);
     let mut all = vec![
         (installer, script.into()),
-        (files::LIST, files::list(plan.guest.family, mode).into()),
+        (files::LIST, files::list(plan).into()),
         (files::LAB_ENV, settings::env(plan, renderer)?.into()),
         (files::POSTGRESQL_CONF, settings::postgresql_conf(plan, renderer)?.into()),
     ];
-    all.extend(files::of(plan.guest.family, mode).map(|file| (file.key(), file.content.into())));
+    all.extend(files::of(plan).map(|file| (file.key(), file.content.into())));
     Ok(all)
 }
 
@@ -107,6 +106,7 @@ fn network_data(plan: &Plan) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::WalPlayerPlan;
     use crate::source::Source;
     use std::collections::BTreeSet;
 
@@ -115,12 +115,15 @@ mod tests {
         let plan = Plan::new(&Source::built_in_defaults()).unwrap();
         let patroni = "failover: patroni\nguest: {image: \"quay.io/containerdisks/debian:13\"}\n";
         let patroni = Plan::new(&Source::new("gen.yaml", patroni)).unwrap();
+        let player = Plan::new(&Source::new("gen.yaml", "wal-player: replication\n")).unwrap();
+        let player = player.wal_player.as_ref().and_then(WalPlayerPlan::replication).unwrap();
         for (template, holes) in [
             (NETWORK_DATA, network_data(&plan)),
             (RPM_NETWORK_DATA, network_data(&plan)),
             (USER_DATA, user_data(&plan, Role::Primary)),
             (settings::LAB_ENV, settings::lab_env(&plan)),
             (settings::PATRONI_ENV, settings::patroni_env(&patroni, patroni.failover.patroni().unwrap())),
+            (settings::WAL_PLAYER_ENV, settings::wal_player_env(player)),
             (settings::POSTGRESQL_CONF, settings::managed_settings(&plan)),
         ] {
             let given: BTreeSet<_> = holes.try_iter().unwrap().map(|name| name.to_string()).collect();

@@ -24,7 +24,7 @@ pub use metadata::AnnotationsPlan;
 pub use pgbench::PgbenchPlan;
 pub use postgresql::{PostgresqlPlan, SynchronousPlan};
 pub use vm::{Compute, TolerationPlan, VmPlan};
-pub use wal_player::{ClientPlan, WalPlayerPlan};
+pub use wal_player::{ClientPlan, KlioPlan, ReplicationPlan, WalPlayerPlan};
 
 use crate::config::Config;
 use crate::config::fields::Field;
@@ -156,7 +156,9 @@ impl Plan {
             Machines { role, count, vm }
         });
         let machines = machines.collect();
-        let wal_player = wal_player::plan(config, &names, &annotations, problems, &mut notes);
+        let slots = postgresql.max_slot_wal_keep_size;
+        let wal_player =
+            wal_player::plan(config, &names, &annotations, replica_count, slots, problems, &mut notes);
         Self {
             origin: source.origin(),
             namespace: config.namespace.get().map(ToString::to_string),

@@ -5,7 +5,8 @@ use super::keys::{Key, Shape, section};
 use crate::diagnostic::Problems;
 use crate::node::Node;
 use crate::value::{
-    ClusterName, Endpoint, ImageReference, IssuerKind, ObjectName, PgSize, Quantity, SecretKey, WalTarget,
+    ClusterName, Endpoint, ImageReference, IssuerKind, ObjectName, PgSize, Quantity, Schedule, SecretKey,
+    WalTarget,
 };
 
 /// Everything that the player has.
@@ -14,7 +15,7 @@ const ALL: &[&str] = &["PersistentVolumeClaim", "Certificate", "ConfigMap", "Job
 section! {
     /// `wal-player`: a target, or `{target, wal-size, …}`.
     pub struct WalPlayer or target {
-        /// What the WAL is sent to: `klio` is a Klio server, which keeps it for backups.
+        /// Who consumes the WAL: `klio` is a Klio server, which keeps it for backups, `replication` are the replicas of this lab.
         "target" => target: WalTarget {
             default: Words("none: it has to be given"),
             example: "klio",
@@ -29,24 +30,60 @@ section! {
             objects: &["PersistentVolumeClaim", "Job"],
             change: Run,
         }
-        /// Number of WAL files that are made and sent.
+        /// Number of WAL files that are made and sent, or written.
         #[whole(1..=100_000, "files", "each file is sent once and reported once")]
         "length" => length: u32 {
             default: Literal("100"),
             example: "1000",
             with: "target: klio",
-            also: &["count", "files"],
-            objects: &["PersistentVolumeClaim", "Job"],
+            also: &["count", "files", "segments"],
+            objects: &["PersistentVolumeClaim", "Job", "ConfigMap"],
             change: Run,
         }
-        /// Files that are sent at the same time, each over a connection of its own, as by so many PostgreSQL clusters.
+        /// Files that are sent at the same time, each over a connection of its own, as by so many PostgreSQL clusters; of
+        /// `replication` the sessions that write, at most 16.
         #[whole(1..=1024, "connections", "each sends one file after the other")]
         "jobs" => jobs: u32 {
             default: Literal("1"),
             example: "4",
             with: "target: klio, length: 1024",
-            objects: &["Job"],
+            also: &["writers"],
+            objects: &["Job", "ConfigMap"],
             change: Run,
+        }
+        /// What `replication` writes in a second, over all writers.
+        "rate" => rate: PgSize {
+            default: Words("as much as possible"),
+            example: "8MB",
+            with: "target: replication",
+            objects: &["ConfigMap"],
+            change: Restart,
+        }
+        /// What a good compression leaves of it, in percent. Its bytes are random and never come again; the rest are zeros.
+        #[whole(1..=100, "percent", "100 does not compress at all")]
+        "compressed-percent" => compressed_percent: u32 {
+            default: Literal("100"),
+            example: "40",
+            with: "target: replication",
+            objects: &["ConfigMap"],
+            change: Restart,
+        }
+        /// When `replication` is played. What was played is noted in the data, so a new primary goes on from there.
+        "schedule" => schedule: Schedule {
+            default: Literal("manual"),
+            example: "hourly",
+            with: "target: replication",
+            objects: &["ConfigMap"],
+            change: Restart,
+        }
+        /// Seconds that a replica may take to have a segment on its disk.
+        #[whole(1..=3600, "seconds", "a segment that takes longer is reported as an error")]
+        "replica-timeout" => replica_timeout: u32 {
+            default: Literal("60"),
+            example: "300",
+            with: "target: replication",
+            objects: &["ConfigMap"],
+            change: Restart,
         }
         /// Size of the messages that a file is sent in.
         #[whole(1..=8192, "KiB", "Klio counts it in KiB, and takes no message over 8 MiB")]

@@ -248,6 +248,10 @@ codes! {
         NotASegmentSize = "not-a-segment-size",
         /// More files would be sent at the same time than there are. Lower `jobs`, or raise `length`.
         MoreJobsThanFiles = "more-jobs-than-files",
+        /// The lab's own WAL player measures replicas, and there are none. Ask for some, or remove `wal-player`.
+        PlayerWithoutReplicas = "player-without-replicas",
+        /// More sessions would write WAL than a server keeps connections for. Lower `jobs`.
+        TooManyWriters = "too-many-writers",
         /// This is no address of a server. Write a host and its port.
         NotAnAddress = "not-an-address",
         /// The config leaves out the database and asks for nothing else. Add `wal-player`, or remove `database`.
@@ -344,6 +348,9 @@ codes! {
         /// Kubernetes will delete the Job, with the log that holds the results; a GitOps tool makes it anew then, and it
         /// runs again.
         JobIsDeleted = "job-is-deleted",
+        /// A run of the lab's own WAL player is more WAL than a slot holds back. A replica that is away meanwhile is cloned
+        /// again: let it, play less, or raise `max-slot-wal-keep-size`.
+        RunExceedsSlots = "run-exceeds-slots",
         /// Files that are no longer part of the bundle were removed from the directory.
         StaleFilesRemoved = "stale-files-removed",
         /// Another run of gen is at work in the directory; this one goes on after it.

@@ -2,7 +2,7 @@
 
 use crate::names::Role::{self, Node, Primary, Replica, Witness};
 use crate::plan::Family::{self, Debian, Rpm};
-use crate::plan::Plan;
+use crate::plan::{Plan, WalPlayerPlan};
 use std::fmt::Write as _;
 
 /// What installs the others: it is run from the disk.
@@ -106,9 +106,21 @@ static FILES: &[File] = &files! {
     "manual/virtwork-status" => "/usr/local/sbin/virtwork-status" for MANUAL, None;
 };
 
-/// The files of a family, for some roles.
-pub fn of(family: Family, roles: &'static [Role]) -> impl Iterator<Item = &'static File> {
-    FILES.iter().filter(move |file| {
+/// Those of the lab's own WAL player.
+static WAL_PLAYER: &[File] = &files! {
+    "player/virtwork-wal-player.py" => "/usr/local/sbin/virtwork-wal-player" for &[Primary, Replica, Node], None;
+    "player/libpq.py" => "/usr/local/lib/virtwork/libpq.py" for &[Primary, Replica, Node], None;
+    "player/virtwork-wal-player.service" => "/etc/systemd/system/virtwork-wal-player.service" for &[Primary, Replica, Node], None;
+    "player/virtwork-database.service.d-wal-player.conf" =>
+        "/etc/systemd/system/virtwork-database.service.d/wal-player.conf" for &[Primary, Replica, Node], None;
+};
+
+/// The files of a plan's lab.
+pub fn of(plan: &Plan) -> impl Iterator<Item = &'static File> {
+    let (family, roles) = (plan.guest.family, roles(plan));
+    let player =
+        plan.wal_player.as_ref().and_then(WalPlayerPlan::replication).map_or(&[][..], |_| WAL_PLAYER);
+    FILES.iter().chain(player).filter(move |file| {
         file.family.is_none_or(|wanted| wanted == family)
             && roles.iter().any(|role| file.roles.contains(role))
     })
@@ -116,12 +128,13 @@ pub fn of(family: Family, roles: &'static [Role]) -> impl Iterator<Item = &'stat
 
 /// What the installer goes by, a line for each file: its role, mode, key and place. What lies in `sbin` is run, the rest
 /// is read.
-pub fn list(family: Family, roles: &'static [Role]) -> String {
+pub fn list(plan: &Plan) -> String {
+    let roles = roles(plan);
     let mut list = String::from("# role mode key path\n");
     for key in [LAB_ENV, POSTGRESQL_CONF] {
         let _ = writeln!(list, "all 0644 {key} /etc/virtwork/{key}");
     }
-    for file in of(family, roles) {
+    for file in of(plan) {
         let mode = if file.path.starts_with("/usr/local/sbin/") { "0755" } else { "0644" };
         let (all, each): (&[&str], Vec<_>) = (&["all"], names(file.roles, roles));
         let lines = if each.len() == roles.len() { all } else { &each };
@@ -140,11 +153,12 @@ fn names(of_file: &[Role], roles: &[Role]) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::Source;
     use std::collections::BTreeSet;
 
     #[test]
     fn every_script_fits_a_block() {
-        for file in FILES {
+        for file in FILES.iter().chain(WAL_PLAYER) {
             assert!(crate::yaml::fits_block(file.content), "{}", file.path);
         }
         assert!(crate::yaml::fits_block(INSTALLER.1));
@@ -152,9 +166,16 @@ mod tests {
 
     #[test]
     fn each_file_has_a_key_of_its_own_that_a_config_map_takes() {
-        for (family, roles) in [(Rpm, MANUAL), (Debian, MANUAL), (Rpm, PATRONI), (Debian, PATRONI)] {
+        let images = ["fedora:44", "debian:13"];
+        for (image, failover) in images.into_iter().flat_map(|image| [(image, "manual"), (image, "patroni")])
+        {
+            let config = format!(
+                "failover: {failover}\nwal-player: replication\n\
+                 guest: {{image: \"quay.io/containerdisks/{image}\", packages: preinstalled}}\n"
+            );
+            let plan = Plan::new(&Source::new("gen.yaml", &config)).unwrap();
             let mut keys = BTreeSet::new();
-            for key in of(family, roles).map(File::key).chain([INSTALLER.0, LIST, LAB_ENV, POSTGRESQL_CONF]) {
+            for key in of(&plan).map(File::key).chain([INSTALLER.0, LIST, LAB_ENV, POSTGRESQL_CONF]) {
                 assert!(keys.insert(key), "{key} twice");
                 assert!(
                     key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
@@ -169,7 +190,7 @@ mod tests {
         for family in [Rpm, Debian] {
             for role in [Primary, Replica, Node, Witness] {
                 let mut paths = BTreeSet::new();
-                for file in FILES.iter().filter(|file| {
+                for file in FILES.iter().chain(WAL_PLAYER).filter(|file| {
                     file.roles.contains(&role) && file.family.is_none_or(|wanted| wanted == family)
                 }) {
                     assert!(paths.insert(file.path), "{}", file.path);

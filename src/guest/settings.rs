@@ -2,8 +2,8 @@
 
 use super::template::{Renderer, Template, conf, template};
 use crate::names::POSTGRESQL_PORT;
-use crate::plan::{PatroniPlan, Plan, SynchronousPlan};
-use crate::value::{StandbyMode, SynchronousMethod};
+use crate::plan::{PatroniPlan, Plan, ReplicationPlan, SynchronousPlan, WalPlayerPlan};
+use crate::value::{Schedule, StandbyMode, SynchronousMethod};
 use minijinja::context;
 use minijinja::value::Value;
 use std::fmt::Write as _;
@@ -12,6 +12,8 @@ use std::fmt::Write as _;
 pub const LAB_ENV: Template = template!("lab.env");
 /// What labs under Patroni have in it besides.
 pub const PATRONI_ENV: Template = template!("patroni.env");
+/// What labs with a WAL player of their own have in it besides.
+pub const WAL_PLAYER_ENV: Template = template!("wal-player.env");
 /// The managed settings of `/etc/virtwork/postgresql.conf`.
 pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 
@@ -60,11 +62,31 @@ pub fn patroni_env(plan: &Plan, patroni: &PatroniPlan) -> Value {
     }
 }
 
+/// What fills the holes of [`WAL_PLAYER_ENV`].
+pub fn wal_player_env(player: &ReplicationPlan) -> Value {
+    let schedule = match player.schedule {
+        Schedule::Hourly => "3600",
+        Schedule::Daily => "86400",
+        Schedule::Manual | Schedule::Once => player.schedule.as_str(),
+    };
+    context! {
+        length => player.length.to_string(),
+        jobs => player.jobs.to_string(),
+        rate => player.rate.unwrap_or(0).to_string(),
+        compressed_percent => player.compressed_percent.to_string(),
+        replica_timeout => player.replica_timeout.to_string(),
+        schedule => schedule,
+    }
+}
+
 /// `/etc/virtwork/lab.env`.
 pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     let mut env = renderer.render(&LAB_ENV, lab_env(plan))?;
     if let Some(patroni) = plan.failover.patroni() {
         env.push_str(&renderer.render(&PATRONI_ENV, patroni_env(plan, patroni))?);
+    }
+    if let Some(player) = plan.wal_player.as_ref().and_then(WalPlayerPlan::replication) {
+        env.push_str(&renderer.render(&WAL_PLAYER_ENV, wal_player_env(player))?);
     }
     Ok(env)
 }

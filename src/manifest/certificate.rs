@@ -2,11 +2,11 @@
 
 use super::{player_labels, player_metadata};
 use crate::document::Document;
-use crate::plan::{ClientPlan, Plan, WalPlayerPlan};
+use crate::plan::{ClientPlan, KlioPlan, Plan};
 
 /// The client's certificate, where an issuer makes it. cert-manager leaves the Secret behind when the Certificate goes,
 /// so that has labels to be found by.
-pub fn wal_player<'p>(plan: &'p Plan, player: &'p WalPlayerPlan) -> Option<Document<'p>> {
+pub fn wal_player<'p>(plan: &'p Plan, player: &'p KlioPlan) -> Option<Document<'p>> {
     let ClientPlan::Issuer { kind, name } = &player.client else { return None };
     let tree = map! {
         "apiVersion" => "cert-manager.io/v1",

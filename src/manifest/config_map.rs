@@ -3,7 +3,7 @@
 use super::{job, metadata, player_metadata};
 use crate::document::Document;
 use crate::guest::Guest;
-use crate::plan::{Plan, WalPlayerPlan};
+use crate::plan::{KlioPlan, Plan};
 use crate::yaml::Yaml;
 use std::borrow::Cow;
 
@@ -27,7 +27,7 @@ pub fn guest<'p>(plan: &'p Plan, guest: &'p Guest) -> Document<'p> {
 }
 
 /// The config of Klio's client.
-pub fn wal_player<'p>(plan: &'p Plan, player: &'p WalPlayerPlan) -> Document<'p> {
+pub fn wal_player<'p>(plan: &'p Plan, player: &'p KlioPlan) -> Document<'p> {
     let config = map! {
         "client" => map! {
             "cluster_name" => player.cluster_name.as_str(),

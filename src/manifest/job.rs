@@ -2,7 +2,7 @@
 
 use super::{player_labels, player_metadata, strings};
 use crate::document::Document;
-use crate::plan::{ClientPlan, Plan, WalPlayerPlan};
+use crate::plan::{ClientPlan, KlioPlan, Plan};
 use crate::yaml::Yaml;
 
 /// Key of the client's config in the ConfigMap.
@@ -17,7 +17,7 @@ const PROGRAM: &str = "/usr/bin/klio";
 
 /// Makes files of WAL, then sends them: the containers are called as on Klio's page, so that commands from there find
 /// them.
-pub fn wal_player<'p>(plan: &'p Plan, player: &'p WalPlayerPlan) -> Document<'p> {
+pub fn wal_player<'p>(plan: &'p Plan, player: &'p KlioPlan) -> Document<'p> {
     // the player sends whatever it finds, and a run before may have left other files
     let clear = ["/usr/bin/find", DATA, "-mindepth", "1", "-delete"].map(str::to_owned);
     let generate = [
@@ -82,7 +82,7 @@ pub fn wal_player<'p>(plan: &'p Plan, player: &'p WalPlayerPlan) -> Document<'p>
 }
 
 fn container<'p>(
-    player: &'p WalPlayerPlan,
+    player: &'p KlioPlan,
     name: &'static str,
     command: Vec<String>,
     mounts: Yaml<'p>,
@@ -110,7 +110,7 @@ fn read_only(name: &'static str, path: &'static str) -> Yaml<'static> {
     map! { "name" => name, "mountPath" => path, "readOnly" => true }
 }
 
-fn volumes<'p>(plan: &'p Plan, player: &'p WalPlayerPlan) -> Yaml<'p> {
+fn volumes<'p>(plan: &'p Plan, player: &'p KlioPlan) -> Yaml<'p> {
     let own = plan.names.wal_player();
     let client = match &player.client {
         ClientPlan::Issuer { .. } => own.clone(),

@@ -2,10 +2,10 @@
 
 use super::player_metadata;
 use crate::document::Document;
-use crate::plan::{Plan, WalPlayerPlan};
+use crate::plan::{KlioPlan, Plan};
 
 /// The volume of the WAL player. It is of one pod, so one node's.
-pub fn wal_player<'p>(plan: &'p Plan, player: &'p WalPlayerPlan) -> Document<'p> {
+pub fn wal_player<'p>(plan: &'p Plan, player: &'p KlioPlan) -> Document<'p> {
     let tree = map! {
         "apiVersion" => "v1",
         "kind" => "PersistentVolumeClaim",

@@ -1,4 +1,4 @@
-//! What measures consumers of WAL: the files, the server they go to, the run.
+//! What measures consumers of WAL: files that go to a Klio server, or WAL of the lab's own that goes to its replicas.
 
 use super::metadata::{AnnotationsPlan, CDI_KEYS, FLUX_FORCE};
 use super::sizing;
@@ -7,11 +7,57 @@ use crate::config::fields::{Field, Involved};
 use crate::config::wal_player::{Issuer, ServerSecret, WalPlayer};
 use crate::diagnostic::{Code, Diagnostic, Note, Problems};
 use crate::names::Names;
-use crate::value::{ClusterName, Endpoint, ImageReference, IssuerKind, PgSize, Quantity};
+use crate::value::{
+    ClusterName, Endpoint, ImageReference, IssuerKind, PgSize, Quantity, Schedule, WalTarget,
+};
+
+/// Who plays.
+#[derive(Debug)]
+pub enum WalPlayerPlan {
+    /// Klio's player, in a Job.
+    Klio(Box<KlioPlan>),
+    /// The lab's own, on the primary.
+    Replication(ReplicationPlan),
+}
+
+impl WalPlayerPlan {
+    /// Klio's.
+    pub fn klio(&self) -> Option<&KlioPlan> {
+        match self {
+            Self::Klio(klio) => Some(klio),
+            Self::Replication(_) => None,
+        }
+    }
+
+    /// The lab's own.
+    pub fn replication(&self) -> Option<&ReplicationPlan> {
+        match self {
+            Self::Klio(_) => None,
+            Self::Replication(replication) => Some(replication),
+        }
+    }
+}
+
+/// Runs of the lab's own player.
+#[derive(Debug)]
+pub struct ReplicationPlan {
+    /// Segments of a run.
+    pub length: u32,
+    /// Sessions that write.
+    pub jobs: u32,
+    /// Bytes of a second; as many as possible when absent.
+    pub rate: Option<u128>,
+    /// What compression leaves, in percent.
+    pub compressed_percent: u32,
+    /// Seconds that a replica may take for a segment.
+    pub replica_timeout: u32,
+    /// When it plays.
+    pub schedule: Schedule,
+}
 
 /// A run of Klio's player.
 #[derive(Debug)]
-pub struct WalPlayerPlan {
+pub struct KlioPlan {
     /// Size of each file in MB.
     pub wal_size: u64,
     /// Number of files.
@@ -72,6 +118,12 @@ const DEFAULT_ISSUER: &str = "klio-server-ca-issuer";
 /// PostgreSQL's WAL segments end at 1GB.
 const MAX_SEGMENT_MB: u64 = 1024;
 
+/// What an initialised database has; gen sets no other.
+const SEGMENT_MB: u64 = 16;
+
+/// Below what every server spares for others than the load.
+const MAX_WRITERS: u32 = 16;
+
 /// A journal and inodes, on the smallest volumes.
 const JOURNAL: u128 = 128 << 20;
 
@@ -79,6 +131,8 @@ pub(super) fn plan(
     config: &Config,
     names: &Names,
     annotations: &AnnotationsPlan,
+    replicas: u32,
+    slots: PgSize,
     problems: &mut Problems,
     notes: &mut Vec<Note>,
 ) -> Option<WalPlayerPlan> {
@@ -88,9 +142,104 @@ pub(super) fn plan(
         let message = "`wal-player` has no `target`";
         problems.push(
             Diagnostic::new(Code::MissingKey, section.span.clone(), message)
-                .help("add `target: klio`: what the WAL is sent to"),
+                .help("add `target: klio` or `target: replication`: who consumes the WAL"),
         );
     }
+    check_keys(player, problems);
+    Some(match player.target.or(WalTarget::Klio) {
+        WalTarget::Klio => {
+            WalPlayerPlan::Klio(Box::new(klio(config, player, names, annotations, problems, notes)))
+        }
+        WalTarget::Replication => {
+            WalPlayerPlan::Replication(replication(config, player, replicas, slots, problems, notes))
+        }
+    })
+}
+
+/// Keys that are of one target alone.
+fn check_keys(player: &WalPlayer, problems: &mut Problems) {
+    let of_klio: [&dyn Involved; 12] = [
+        &player.wal_size,
+        &player.block_size,
+        &player.image,
+        &player.image_pull_secret,
+        &player.server_address,
+        &player.server_secret,
+        &player.issuer,
+        &player.client_secret,
+        &player.cluster_name,
+        &player.storage_size,
+        &player.storage_class,
+        &player.fs_group,
+    ];
+    let times_of_klio: [&dyn Involved; 2] = [&player.time_limit, &player.delete_after];
+    let of_replication: [&dyn Involved; 4] =
+        [&player.rate, &player.compressed_percent, &player.schedule, &player.replica_timeout];
+    let Some(target) = player.target.get() else { return };
+    let (others, whose): (Vec<&dyn Involved>, _) = match target {
+        WalTarget::Klio => (of_replication.to_vec(), WalTarget::Replication),
+        WalTarget::Replication => ([&of_klio[..], &times_of_klio].concat(), WalTarget::Klio),
+    };
+    for key in others.into_iter().filter(|key| !matches!(key.place(), Ok(None))) {
+        problems.contradiction(
+            Code::KeyWithoutEffect,
+            &[(key, "of another target"), (&player.target, "which is not this one")],
+            format!("the key is for `target: {}`", whose.as_str()),
+            "remove it, or change `target`",
+        );
+    }
+}
+
+fn replication(
+    config: &Config,
+    player: &WalPlayer,
+    replicas: u32,
+    slots: PgSize,
+    problems: &mut Problems,
+    notes: &mut Vec<Note>,
+) -> ReplicationPlan {
+    let (length, jobs) = (player.length.or(100), player.jobs.or(1));
+    if replicas == 0 {
+        problems.contradiction(
+            Code::PlayerWithoutReplicas,
+            &[(&player.target, "measures replicas"), (&config.replica_count, "and there are none")],
+            "`wal-player` would measure the replicas, and the lab has none",
+            "ask for replicas, or remove `wal-player`",
+        );
+    }
+    if jobs > MAX_WRITERS {
+        problems.contradiction(
+            Code::TooManyWriters,
+            &[(&player.jobs, "sessions of the primary")],
+            format!("`wal-player.jobs` {jobs} is more than the {MAX_WRITERS} sessions that are left for it"),
+            format!("write at most `{MAX_WRITERS}`; one alone can keep a disk busy"),
+        );
+    }
+    let run = PgSize::mib(u64::from(length) * SEGMENT_MB);
+    if run.bytes() > slots.bytes() {
+        let text = format!(
+            "a run writes {run} of WAL, and slots hold back at most {slots}: a replica that is away for so long is cloned again"
+        );
+        notes.push(Note::new(Code::RunExceedsSlots, text));
+    }
+    ReplicationPlan {
+        length,
+        jobs,
+        rate: player.rate.get().map(|rate| rate.bytes()),
+        compressed_percent: player.compressed_percent.or(100),
+        replica_timeout: player.replica_timeout.or(60),
+        schedule: player.schedule.or(Schedule::Manual),
+    }
+}
+
+fn klio(
+    config: &Config,
+    player: &WalPlayer,
+    names: &Names,
+    annotations: &AnnotationsPlan,
+    problems: &mut Problems,
+    notes: &mut Vec<Note>,
+) -> KlioPlan {
     let wal_size = wal_size(player, problems);
     let length = player.length.or(100);
     let jobs = jobs(player, length, problems);
@@ -107,7 +256,7 @@ pub(super) fn plan(
     }
     let files = wal_size.bytes() * u128::from(length);
     let cluster_name = player.cluster_name.get().map_or(names.wal_player(), ClusterName::to_string);
-    Some(WalPlayerPlan {
+    KlioPlan {
         wal_size: wal_size.megabytes(),
         length,
         jobs,
@@ -126,7 +275,7 @@ pub(super) fn plan(
         time_limit: player.time_limit.or(time_limit(files)),
         delete_after,
         job_annotations: job_annotations(annotations),
-    })
+    }
 }
 
 fn wal_size(player: &WalPlayer, problems: &mut Problems) -> PgSize {
@@ -306,6 +455,16 @@ fn check_without_database(config: &Config, problems: &mut Problems) {
             &[(key, "of its disks"), (&config.database, "which is left out")],
             "the annotation is for the database's disks, and `database` is `false`",
             "remove it, or remove `database`",
+        );
+    }
+    if let Some(player) = config.wal_player.get()
+        && player.target.get() == Some(&WalTarget::Replication)
+    {
+        problems.contradiction(
+            Code::KeyWithoutEffect,
+            &[(&player.target, "plays on the database"), (&config.database, "which is left out")],
+            "`wal-player` would play on the lab's database, and `database` is `false`",
+            "remove `database`, or name a Klio server as the target",
         );
     }
     if !config.wal_player.is_present() {

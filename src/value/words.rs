@@ -223,6 +223,22 @@ choice! {
     WalTarget {
         /// A Klio server.
         Klio = "klio",
+        /// The replicas of this lab.
+        Replication = "replication",
+    }
+}
+
+choice! {
+    /// When the lab's own WAL player plays.
+    Schedule {
+        /// When somebody calls it.
+        Manual = "manual",
+        /// Once in the life of the data.
+        Once = "once",
+        /// An hour after it began the last time.
+        Hourly = "hourly",
+        /// A day after it began the last time.
+        Daily = "daily",
     }
 }
 

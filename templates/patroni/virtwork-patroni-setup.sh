@@ -38,6 +38,7 @@ main() {
     read_credentials
     choose_watchdog
     configure_patroni
+    allow_haproxy
   else
     # No PostgreSQL, hence no user of that name.
     [[ $(stat -c %U "$DATA_MOUNT") == etcd ]] || chown -R etcd:etcd "$DATA_MOUNT"
@@ -108,6 +109,15 @@ configure_patroni() {
   # Where patronictl looks, for root.
   install -d -m 0700 /root/.config /root/.config/patroni
   ln -sfn "$CONFIG" /root/.config/patroni/patronictl.yaml
+}
+
+# HAProxy's domain in Fedora's policy (policy/modules/contrib/rhcs.te) may bind 5000 and ask Patroni on 8008, but bind 5001
+# and connect to 5432 only with this boolean. For this boot: -P would rebuild the policy on the root disk. There a script does
+# not lead into that domain; where one does, HAProxy would not start.
+allow_haproxy() {
+  if [[ -e /sys/fs/selinux/booleans/haproxy_connect_any ]]; then
+    setsebool haproxy_connect_any on || log "warning: SELinux's boolean haproxy_connect_any could not be turned on"
+  fi
 }
 
 start_services() {

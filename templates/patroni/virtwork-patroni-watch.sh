@@ -42,11 +42,13 @@ lead() {
   check_scale
 }
 
-# Of the leader, as Patroni told the standby.
+# Of the leader, as Patroni told the standby. Not with `grep -P`: it compiles its pattern to memory that is executed, which
+# SELinux may deny.
 conninfo() {
-  local host
-  host=$(as_postgres postgres -D "$PGDATA" -C primary_conninfo 2>/dev/null | grep -oP "host='?\K[^' ]+") || return 1
-  echo "host=$host port=5432 user=replicator dbname=postgres connect_timeout=5"
+  local info pattern="(^| )host='?([^' ]+)"
+  info=$(as_postgres postgres -D "$PGDATA" -C primary_conninfo 2>/dev/null) || return 1
+  [[ $info =~ $pattern ]] || return 1
+  echo "host=${BASH_REMATCH[2]} port=5432 user=replicator dbname=postgres connect_timeout=5"
 }
 
 # The slot is lost, or the WAL after what was received is gone: said by the leader, or it is not so.

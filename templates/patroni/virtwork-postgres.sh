@@ -6,8 +6,11 @@
 set -euo pipefail
 
 # Not into this environment, which the server inherits.
-# shellcheck source=templates/debian/family.sh
-directory=$(. /usr/local/lib/virtwork/family.sh && binary_directory)
+directory=$(
+  # shellcheck source=templates/debian/family.sh
+  . /usr/local/lib/virtwork/family.sh
+  binary_directory
+)
 
 if [[ ${1-} == --single && ${2-} == -D && -e ${3-}/backup_label ]]; then
   echo "virtwork: $3 is a copy that was never started; it is not recovered alone" >&2

@@ -170,6 +170,14 @@ def _enforcing(name, base):
                   {"fedora": rpms}, disks, "security=selinux selinux=1 enforcing=1 audit=1 audit_backlog_limit=8192")
 
 
+def _enforcing_patroni(base, patroni):
+    """The same with Patroni. A lab's other nodes are containers, which enforce nothing: `patroni` is their layout's."""
+    disks = Image("selinux-patroni", base.pool.release, ["patroni-fedora-golden.sh", "selinux-patroni"],
+                  [base.disks, patroni.golden[0]])
+    return dataclasses.replace(base, name=f"{base.name}-patroni", pool=patroni.pool, plain=patroni.plain,
+                               golden=patroni.golden, disks=disks)
+
+
 def _network_manager(base):
     """The same with NetworkManager: a layer of its own, so that the other images stay as they are."""
     release = base.pool.release
@@ -188,6 +196,7 @@ FEDORA_44 = _fedora("44", FORKY)
 DEBIAN_13_PATRONI = _patroni(DEBIAN_13)
 FEDORA_44_PATRONI = _patroni_fedora(FEDORA_44, _patroni(FORKY))
 FEDORA_44_SELINUX = _enforcing("44", DEBIAN_13)
+FEDORA_44_SELINUX_PATRONI = _enforcing_patroni(FEDORA_44_SELINUX, _patroni_fedora(_fedora("44", DEBIAN_13), DEBIAN_13_PATRONI))
 FEDORA_44_NM = _network_manager(FEDORA_44)
 SYSTEMS = [DEBIAN_11, DEBIAN_12, DEBIAN_13, FORKY, FEDORA_44]
 

@@ -99,8 +99,8 @@ class Machine:
         wait_until(f"the guest agent of {self.vm.name}", self.agent.ping, seconds, 0.5)
         return time.monotonic() - started
 
-    def run(self, *argv, stdin="", timeout=60, check=True):
-        """A command as root in the guest, by its agent."""
+    def run(self, *argv, stdin="", timeout=300, check=True):
+        """A command as root in the guest, by its agent: in seconds, or in minutes where others have the cores."""
         status, output, errors = self.agent.execute(
             "/usr/bin/env", ["-i", f"PATH={PATH}", "LC_ALL=C.UTF-8", *map(str, argv)], stdin, timeout)
         if check and status != 0:

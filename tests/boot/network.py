@@ -6,6 +6,7 @@ masquerade. Services have virtual addresses that the hub translates to the ready
 IP family or both, the first one first.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import functools
@@ -17,6 +18,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import urllib.parse
 
@@ -197,6 +199,30 @@ class Network:
     def cut(self, pod, off=True):
         """Takes the cable out, or puts it in again."""
         self._ip(pod.netns, f"link set guest0 {'down' if off else 'up'}")
+
+    @contextlib.contextmanager
+    def delayed(self, pod, host, milliseconds):
+        """Connections that this guest makes meanwhile to a host's PostgreSQL take so much longer each way."""
+        port = 15432
+        run(*in_netns(pod.netns, "nft", "-f", "-"), stdin=f"""
+            table ip delayed {{
+              chain prerouting {{
+                type nat hook prerouting priority dstnat - 1;
+                ip daddr {host} tcp dport 5432 redirect to :{port}
+              }}
+            }}
+            """)
+        proxy = subprocess.Popen(in_netns(pod.netns, sys.executable, str(pathlib.Path(__file__).with_name("delay.py")),
+                                          str(port), host, str(milliseconds)),
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
+        try:
+            if proxy.stdout.readline() != b"listening\n":
+                raise RuntimeError("delay.py does not listen")
+            yield
+        finally:
+            run(*in_netns(pod.netns, "nft", "delete", "table", "ip", "delayed"))
+            end(proxy)
+            proxy.stdout.close()
 
     def remove_pod(self, pod):
         if pod.dhcp:

@@ -241,6 +241,7 @@ fn the_example_and_the_goldens_hold_every_key() {
         "warm",
         "klio",
         "klio-alone",
+        "wal-player",
     ]
     .map(|case| golden(&format!("{case}/gen.yaml")))
     .concat()

@@ -492,11 +492,9 @@ class Packages(Patroni):
         self.settled()
 
 
-class Watchdog(Patroni):
-    """The leader is an emulated machine, with KubeVirt's watchdog. The others are containers, without: an emulated etcd is
-    too slow to agree on anything."""
+class OneMachine(Patroni):
+    """One of the nodes is an emulated machine. The others are containers: an emulated etcd is too slow to agree on anything."""
 
-    title = "Patroni on a machine, watchdog"
     emulated = ("db-node-0",)
     MINUTES = 1800
 
@@ -506,20 +504,38 @@ class Watchdog(Patroni):
                               failover={"mode": "patroni", "ttl": 120, "loop-wait": 20, "retry-timeout": 50},
                               vm={"memory": "1Gi", "cpu-cores": 1}))
 
+    def machine_forms(self):
+        """Until the replica streams. No HAProxy runs then: a handshake costs an emulated machine a second, and HAProxy asks
+        for several each second."""
+        lab = self.lab
+        machine, = self.emulated
+        other, = (name for name in lab.database_nodes if name != machine)
+        with self.timed("blank disks -> the replica streams"):
+            lab.start(*lab.nodes)
+            lab.wait_for_journal(other, "from 5000 to the leader", 300)
+            lab.guest(other).run("systemctl", "stop", "virtwork-haproxy.service")
+            self.machine_streams(machine)
+
+    def machine_streams(self, machine):
+        """The same for a machine that was started."""
+        lab = self.lab
+        lab.guest(machine).wait_for_agent(self.MINUTES)
+        wait_until("HAProxy of the machine", lambda: lab.guest(machine).run(
+            "systemctl", "is-active", "virtwork-haproxy.service", check=False) == "active", self.MINUTES, 5)
+        lab.guest(machine).run("systemctl", "stop", "virtwork-haproxy.service")
+        wait_until("a leader", lab.leader, self.MINUTES, 5)
+        wait_until("the replica streams", lambda: lab.streaming() == set(lab.replicas), self.MINUTES, 5)
+
+
+class Watchdog(OneMachine):
+    """The machine leads, with KubeVirt's watchdog, which the other node does not have."""
+
+    title = "Patroni on a machine, watchdog"
+
     @scenario("forming: Patroni of the machine requires its watchdog")
     def forming(self):
         lab = self.lab
-        with self.timed("blank disks -> the replica streams"):
-            lab.start(*lab.nodes)
-            # A handshake costs an emulated machine a second, and HAProxy asks for several each second.
-            lab.wait_for_journal("db-node-1", "from 5000 to the leader", 300)
-            lab.guest("db-node-1").run("systemctl", "stop", "virtwork-haproxy.service")
-            lab.guest("db-node-0").wait_for_agent(self.MINUTES)
-            wait_until("HAProxy of the machine", lambda: lab.guest("db-node-0").run(
-                "systemctl", "is-active", "virtwork-haproxy.service", check=False) == "active", self.MINUTES, 5)
-            lab.guest("db-node-0").run("systemctl", "stop", "virtwork-haproxy.service")
-            wait_until("a leader", lab.leader, self.MINUTES, 5)
-            wait_until("the replica streams", lambda: lab.streaming() == set(lab.replicas), self.MINUTES, 5)
+        self.machine_forms()
         self.in_journal("db-node-0", "resets this machine when Patroni does not answer")
         self.in_journal("db-node-1", "this guest has no i6300esb watchdog")
         text = lab.guest("db-node-0").run("cat", "/run/postgresql/virtwork.patroni.yml")
