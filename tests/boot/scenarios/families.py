@@ -49,6 +49,7 @@ class Families(Checks):
     def each_family_leads_there(self):
         """Services, readiness probes, and the NetworkPolicy."""
         lab = self.lab
+        wait_until("all are ready", lambda: all(node.ready for node in lab.nodes.values()), 60)
         for family in self.families:
             for service, recovery in (("primary", "f"), ("replicas", "t")):
                 address = lab.network.service_address(f"{lab.prefix}-{service}", family)
@@ -133,7 +134,6 @@ class Preferred(Families):
             lab.wait_for_streaming()
         self.formed()
         self.load_runs()
-        wait_until("all are ready", lambda: all(node.ready for node in lab.nodes.values()), 60)
         self.each_family_leads_there()
 
     @scenario("the guests' IPv6 leads nowhere, and hosts that have both families are reached all the same")
