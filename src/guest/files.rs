@@ -56,14 +56,35 @@ pub fn roles(plan: &Plan) -> &'static [Role] {
     if plan.failover.patroni().is_some() { PATRONI } else { MANUAL }
 }
 
-/// All files, in the order in which a reader meets them: what happens at boot, then what it calls.
-static FILES: &[File] = &files! {
+/// The roles of nodes that have a database.
+const DATABASES: &[Role] = &[Primary, Replica, Node];
+
+/// Files that a lab has for one and the same reason.
+struct Part {
+    is_wanted: fn(&Plan) -> bool,
+    files: &'static [File],
+}
+
+/// All parts, in the order in which a reader meets their files.
+static PARTS: &[Part] = &[
+    Part { is_wanted: |_| true, files: NODES },
+    Part { is_wanted: |plan| plan.failover.patroni().is_some() || has_player(plan), files: PYTHON },
+    Part { is_wanted: has_player, files: LIBPQ },
+    Part { is_wanted: has_player, files: WAL_PLAYER },
+];
+
+fn has_player(plan: &Plan) -> bool {
+    plan.wal_player.as_ref().and_then(WalPlayerPlan::replication).is_some()
+}
+
+/// What every lab has: what happens at boot, then what it calls.
+static NODES: &[File] = &files! {
     "manual/virtwork-primary-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Primary], None;
     "manual/virtwork-db-replication-setup.sh" => "/usr/local/sbin/virtwork-db-replication-setup.sh" for &[Primary], None;
     "manual/virtwork-replica-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Replica], None;
     "manual/virtwork-db-replica-setup.sh" => "/usr/local/sbin/virtwork-db-replica-setup.sh" for &[Replica], None;
     "manual/setup.sh" => "/usr/local/lib/virtwork/setup.sh" for MANUAL, None;
-    "common/database.sh" => "/usr/local/lib/virtwork/database.sh" for &[Primary, Replica, Node], None;
+    "common/database.sh" => "/usr/local/lib/virtwork/database.sh" for DATABASES, None;
     "manual/clone.sh" => "/usr/local/lib/virtwork/clone.sh" for MANUAL, None;
     "manual/standby.sh" => "/usr/local/lib/virtwork/standby.sh" for MANUAL, None;
     "manual/peers.sh" => "/usr/local/lib/virtwork/peers.sh" for MANUAL, None;
@@ -71,7 +92,7 @@ static FILES: &[File] = &files! {
     "patroni/virtwork-witness-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Witness], None;
     "patroni/virtwork-patroni-setup.sh" => "/usr/local/sbin/virtwork-patroni-setup.sh" for PATRONI, None;
     "patroni/pki.py" => "/usr/local/lib/virtwork/pki.py" for PATRONI, None;
-    "patroni/lab.py" => "/usr/local/lib/virtwork/lab.py" for PATRONI, None;
+    "patroni/tls.py" => "/usr/local/lib/virtwork/tls.py" for PATRONI, None;
     "patroni/patroni-config.py" => "/usr/local/lib/virtwork/patroni-config.py" for &[Node], None;
     "patroni/virtwork-etcd.service" => "/etc/systemd/system/virtwork-etcd.service" for PATRONI, None;
     "patroni/virtwork-etcd.py" => "/usr/local/sbin/virtwork-etcd.py" for PATRONI, None;
@@ -90,15 +111,15 @@ static FILES: &[File] = &files! {
     "rpm/family.sh" => "/usr/local/lib/virtwork/family.sh" for BOTH, Some(Rpm);
     "debian/family.sh" => "/usr/local/lib/virtwork/family.sh" for BOTH, Some(Debian);
     "debian/createcluster.conf" => "/etc/postgresql-common/createcluster.d/virtwork.conf" for BOTH, Some(Debian);
-    "common/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for &[Primary, Replica, Node], None;
+    "common/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for DATABASES, None;
     "rpm/postgresql.service.d-virtwork.conf" => "/etc/systemd/system/postgresql.service.d/virtwork.conf" for MANUAL, Some(Rpm);
     "debian/postgresql.service" => "/usr/local/share/virtwork/postgresql.service" for MANUAL, Some(Debian);
     "manual/virtwork-server-start.sh" => "/usr/local/sbin/virtwork-server-start.sh" for MANUAL, None;
     "manual/virtwork-ready.socket" => "/etc/systemd/system/virtwork-ready.socket" for MANUAL, None;
     "manual/virtwork-ready.service" => "/etc/systemd/system/virtwork-ready@.service" for MANUAL, None;
     "manual/virtwork-ready.sh" => "/usr/local/sbin/virtwork-ready.sh" for MANUAL, None;
-    "common/virtwork-database.service" => "/etc/systemd/system/virtwork-database.service" for &[Primary, Replica, Node], None;
-    "common/virtwork-database.sh" => "/usr/local/sbin/virtwork-database.sh" for &[Primary, Replica, Node], None;
+    "common/virtwork-database.service" => "/etc/systemd/system/virtwork-database.service" for DATABASES, None;
+    "common/virtwork-database.sh" => "/usr/local/sbin/virtwork-database.sh" for DATABASES, None;
     "manual/virtwork-watch.service" => "/etc/systemd/system/virtwork-watch.service" for MANUAL, None;
     "manual/virtwork-watch.sh" => "/usr/local/sbin/virtwork-watch.sh" for MANUAL, None;
     "manual/virtwork-promote" => "/usr/local/sbin/virtwork-promote" for MANUAL, None;
@@ -106,21 +127,29 @@ static FILES: &[File] = &files! {
     "manual/virtwork-status" => "/usr/local/sbin/virtwork-status" for MANUAL, None;
 };
 
-/// Those of the lab's own WAL player.
+/// What programs in Python share.
+static PYTHON: &[File] = &files! {
+    "common/lab.py" => "/usr/local/lib/virtwork/lab.py" for BOTH, None;
+};
+
+/// What those share that talk to PostgreSQL.
+static LIBPQ: &[File] = &files! {
+    "common/libpq.py" => "/usr/local/lib/virtwork/libpq.py" for DATABASES, None;
+};
+
+/// The lab's own WAL player.
 static WAL_PLAYER: &[File] = &files! {
-    "player/virtwork-wal-player.py" => "/usr/local/sbin/virtwork-wal-player" for &[Primary, Replica, Node], None;
-    "player/libpq.py" => "/usr/local/lib/virtwork/libpq.py" for &[Primary, Replica, Node], None;
-    "player/virtwork-wal-player.service" => "/etc/systemd/system/virtwork-wal-player.service" for &[Primary, Replica, Node], None;
+    "player/virtwork-wal-player.py" => "/usr/local/sbin/virtwork-wal-player" for DATABASES, None;
+    "player/virtwork-wal-player.service" => "/etc/systemd/system/virtwork-wal-player.service" for DATABASES, None;
     "player/virtwork-database.service.d-wal-player.conf" =>
-        "/etc/systemd/system/virtwork-database.service.d/wal-player.conf" for &[Primary, Replica, Node], None;
+        "/etc/systemd/system/virtwork-database.service.d/wal-player.conf" for DATABASES, None;
 };
 
 /// The files of a plan's lab.
 pub fn of(plan: &Plan) -> impl Iterator<Item = &'static File> {
     let (family, roles) = (plan.guest.family, roles(plan));
-    let player =
-        plan.wal_player.as_ref().and_then(WalPlayerPlan::replication).map_or(&[][..], |_| WAL_PLAYER);
-    FILES.iter().chain(player).filter(move |file| {
+    let parts = PARTS.iter().filter(|part| (part.is_wanted)(plan));
+    parts.flat_map(|part| part.files).filter(move |file| {
         file.family.is_none_or(|wanted| wanted == family)
             && roles.iter().any(|role| file.roles.contains(role))
     })
@@ -156,9 +185,13 @@ mod tests {
     use crate::source::Source;
     use std::collections::BTreeSet;
 
+    fn all() -> impl Iterator<Item = &'static File> {
+        PARTS.iter().flat_map(|part| part.files)
+    }
+
     #[test]
     fn every_script_fits_a_block() {
-        for file in FILES.iter().chain(WAL_PLAYER) {
+        for file in all() {
             assert!(crate::yaml::fits_block(file.content), "{}", file.path);
         }
         assert!(crate::yaml::fits_block(INSTALLER.1));
@@ -190,7 +223,7 @@ mod tests {
         for family in [Rpm, Debian] {
             for role in [Primary, Replica, Node, Witness] {
                 let mut paths = BTreeSet::new();
-                for file in FILES.iter().chain(WAL_PLAYER).filter(|file| {
+                for file in all().filter(|file| {
                     file.roles.contains(&role) && file.family.is_none_or(|wanted| wanted == family)
                 }) {
                     assert!(paths.insert(file.path), "{}", file.path);

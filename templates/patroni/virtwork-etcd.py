@@ -24,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, "/usr/local/lib/virtwork")
 import lab  # noqa: E402
+import tls  # noqa: E402
 
 CLIENTS, PEERS = 2379, 2380
 # Patroni writes little, and fsync takes its time on a busy disk: with the defaults, 100 and 1000 ms, leaders would change then.
@@ -81,7 +82,7 @@ class Responder(http.server.ThreadingHTTPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         request.settimeout(3)
-        super().finish_request(lab.context(server=True).wrap_socket(request, server_side=True), client_address)
+        super().finish_request(tls.context(server=True).wrap_socket(request, server_side=True), client_address)
 
 
 def others() -> dict[str, str]:
@@ -91,7 +92,7 @@ def others() -> dict[str, str]:
     for node in lab.ETCD_NODES:
         if node != lab.NODE:
             try:
-                answer = lab.ask(node, PEERS, "/members")
+                answer = tls.ask(node, PEERS, "/members")
                 states[node] = "cluster" if isinstance(answer, list) else str(answer["state"])
             except (OSError, ValueError) as error:
                 silent.append(f"{node}: {error}")
@@ -143,7 +144,7 @@ def ask_cluster(path: str, document: Any, seconds: float = 7) -> Any:
     for node in lab.ETCD_NODES:
         if node != lab.NODE:
             try:
-                return lab.ask(node, CLIENTS, f"/v3/cluster/member/{path}", document, seconds=seconds)
+                return tls.ask(node, CLIENTS, f"/v3/cluster/member/{path}", document, seconds=seconds)
             except (OSError, ValueError) as failure:
                 error = failure
     raise error
@@ -172,8 +173,8 @@ def was_taken_out() -> bool:
     for node in lab.ETCD_NODES:
         if node != lab.NODE:
             try:
-                lab.ask(node, CLIENTS, "/v3/kv/range", {"key": key("config")}, seconds=2)
-                members = lab.ask(node, CLIENTS, "/v3/cluster/member/list", {}, seconds=2)["members"]
+                tls.ask(node, CLIENTS, "/v3/kv/range", {"key": key("config")}, seconds=2)
+                members = tls.ask(node, CLIENTS, "/v3/cluster/member/list", {}, seconds=2)["members"]
                 return not any(peer_url(lab.NODE) in member["peerURLs"] and member.get("name") for member in members)
             except (OSError, ValueError):
                 pass
@@ -211,7 +212,7 @@ def join() -> str:
 
 def vote() -> None:
     """Gives this node its vote, as soon as the cluster finds that it has all data."""
-    if not lab.ask("localhost", CLIENTS, "/v3/maintenance/status", {}).get("isLearner"):
+    if not tls.ask("localhost", CLIENTS, "/v3/maintenance/status", {}).get("isLearner"):
         return
     for member in ask_cluster("list", {})["members"]:
         if peer_url(lab.NODE) in member["peerURLs"] and member.get("isLearner"):
@@ -274,7 +275,7 @@ def ask_store(path: str, document: Any) -> Any:
     error: Exception = OSError("no node answers")
     for node in sorted(lab.ETCD_NODES, key=lambda name: name != lab.NODE):
         try:
-            return lab.ask(node, CLIENTS, f"/v3/kv/{path}", document, seconds=5)
+            return tls.ask(node, CLIENTS, f"/v3/kv/{path}", document, seconds=5)
         except (OSError, ValueError) as failure:
             error = failure
     raise error
@@ -285,7 +286,7 @@ def prune() -> None:
     be older than the lab. Called once a minute by the leader's watcher."""
     directory = pathlib.Path("/run/virtwork/etcd-gone")
     directory.mkdir(parents=True, exist_ok=True)
-    members = lab.ask("localhost", CLIENTS, "/v3/cluster/member/list", {}) if lab.NODE in lab.ETCD_NODES else \
+    members = tls.ask("localhost", CLIENTS, "/v3/cluster/member/list", {}) if lab.NODE in lab.ETCD_NODES else \
         ask_cluster("list", {})
     for member in members["members"]:
         name = member.get("name", "")
@@ -303,13 +304,13 @@ def prune() -> None:
 def members() -> None:
     """For people: a line each, with what it says of itself."""
     try:
-        known = lab.ask("localhost", CLIENTS, "/v3/cluster/member/list", {})["members"]
+        known = tls.ask("localhost", CLIENTS, "/v3/cluster/member/list", {})["members"]
     except (OSError, ValueError):
         known = ask_cluster("list", {})["members"]
     for member in sorted(known, key=lambda member: str(member.get("name", ""))):
         name = member.get("name", "(not started)")
         try:
-            status = lab.ask(name, CLIENTS, "/v3/maintenance/status", {})
+            status = tls.ask(name, CLIENTS, "/v3/maintenance/status", {})
             state = "leads" if status.get("leader") == member["ID"] else "follows"
             state = f"{state}, {int(status['dbSize']) >> 10} KiB" + (", has no vote yet" if status.get("isLearner") else "")
         except (OSError, ValueError) as error:
@@ -342,7 +343,7 @@ def become_etcd(state: str, cluster: str) -> None:
         "log-level": "error",
     }
     for prefix in ("", "peer-"):
-        options |= {prefix + option: lab.PKI / name for option, name in files.items()}
+        options |= {prefix + option: tls.PKI / name for option, name in files.items()}
     arguments = [f"--{option}={value}" for option, value in options.items()]
     arguments += ["--client-cert-auth", "--peer-client-cert-auth"]
     # A peer is whoever has a certificate of the lab. Its address proves nothing more: names follow pods with a delay.

@@ -86,7 +86,7 @@ main() {
     tick
     read -r now names < <(look)
     # A server that has only just been made is not this script's before Patroni is done with it.
-    if [[ $now == leader && $previous != leader ]] && ! python3 -I /usr/local/lib/virtwork/lab.py /primary; then
+    if [[ $now == leader && $previous != leader ]] && ! python3 -I /usr/local/lib/virtwork/tls.py /primary; then
       now=down
     fi
     if [[ $now == leader ]]; then

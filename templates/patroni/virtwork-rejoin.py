@@ -172,10 +172,11 @@ def successor(timeline: int) -> str:
     down some seconds after it took over."""
     sys.path.insert(0, "/usr/local/lib/virtwork")
     import lab
+    import tls
     deadline = time.monotonic() + 3 * int(lab.LAB["PATRONI_LOOP_WAIT"]) + 5
     while time.monotonic() < deadline:
         try:
-            for entry in lab.ask("localhost", 8008, "/history"):
+            for entry in tls.ask("localhost", 8008, "/history"):
                 if entry[0] == timeline and len(entry) > 4:
                     return str(entry[4])
         except (OSError, ValueError):
@@ -187,9 +188,9 @@ def successor(timeline: int) -> str:
 def is_synchronous() -> bool:
     """Whether it still is Patroni's rule that only synchronous standbys take over. What the leader noted may be two seconds
     old, but whoever is taken off its list while the rule holds does not take over either."""
-    import lab
+    import tls
     try:
-        return bool(lab.ask("localhost", 8008, "/config").get("synchronous_mode"))
+        return bool(tls.ask("localhost", 8008, "/config").get("synchronous_mode"))
     except (OSError, ValueError):
         return False
 

@@ -23,13 +23,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import json
 import math
 import os
-import pathlib
-import pwd
-import shlex
 import signal
 import sys
 import threading
@@ -37,6 +33,7 @@ import time
 from typing import Any, Callable, Iterator
 
 sys.path.insert(0, "/usr/local/lib/virtwork")
+import lab  # noqa: E402
 import libpq  # noqa: E402
 
 LOOK = 0.005
@@ -46,25 +43,9 @@ UNIT = 4096
 # Any number that nothing else in the lab uses: two runs at a time would measure each other.
 LOCK = 7021934
 PREFIX = "virtwork-wal-player"
-NODE = os.uname().nodename.partition(".")[0]
 STAGES = ("received", "flushed", "replayed")
 # Somebody wants this program to end.
 ENDED = threading.Event()
-
-
-def lab() -> dict[str, str]:
-    """lab.env, which is written for a shell."""
-    words = shlex.split(pathlib.Path("/etc/virtwork/lab.env").read_text(), comments=True)
-    return dict(word.split("=", 1) for word in words)
-
-
-def log(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def stamp(seconds: float) -> str:
-    """A time of the clock, with microseconds, in UTC."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,7 +230,7 @@ class Player:
                 session.rows("SELECT pg_logical_emit_message(true, $1, $2)", PREFIX, b"")
         except libpq.Failure as failure:
             if not self.stopped.is_set():
-                log(f"warning: replicas may say late how far they have replayed: {failure}")
+                lab.log(f"warning: replicas may say late how far they have replayed: {failure}")
 
 
 def line_of(player: Player, segment: Segment) -> dict[str, Any]:
@@ -263,8 +244,8 @@ def line_of(player: Player, segment: Segment) -> dict[str, Any]:
         error = f"{', '.join(missing)}: not flushed within {player.run.time_limit} s"
     end = player.clock.now() if missing else segment.end
     return {
-        "signal": "wal-segment", "time": stamp(player.clock.now()), "node": NODE, "run": stamp(player.begun),
-        "walFullPath": player.path(segment.number), "startTime": stamp(segment.whole), "endTime": stamp(end),
+        "signal": "wal-segment", "time": lab.stamp(player.clock.now()), "node": lab.NODE, "run": lab.stamp(player.begun),
+        "walFullPath": player.path(segment.number), "startTime": lab.stamp(segment.whole), "endTime": lab.stamp(end),
         "elapsedTime": round((end - segment.whole) * 1e9), "error": error, "bytes": player.size,
         "replicas": {name: {f"{stage}_ms": milliseconds(segment, name, stage) for stage in STAGES}
                      for name in player.run.replicas},
@@ -289,7 +270,7 @@ def summary_of(player: Player, lines: list[dict[str, Any]]) -> dict[str, Any]:
     seconds = max([segment.end for segment in whole], default=player.begun) - player.begun
     moved = len(good) * player.size
     return {
-        "signal": "wal-run", "time": stamp(player.clock.now()), "node": NODE, "run": stamp(player.begun),
+        "signal": "wal-run", "time": lab.stamp(player.clock.now()), "node": lab.NODE, "run": lab.stamp(player.begun),
         "segments": len(lines), "failures": len(lines) - len(good), "notWritten": player.run.length - len(lines),
         "bytes": moved, "seconds": round(seconds, 6),
         "megabytesPerSecond": round(moved / 1e6 / seconds, 3) if seconds else None,
@@ -312,10 +293,10 @@ def show(done: int, length: int, started: float, size: int) -> None:
 def play(run: Run) -> int:
     session = libpq.Connection(PREFIX)
     if session.rows("SELECT pg_is_in_recovery()") != [["f"]]:
-        log(f"error: {NODE} is a standby: the player writes on the primary (`virtwork-status` says which node that is)")
+        lab.log(f"error: {lab.NODE} is a standby: the player writes on the primary (`virtwork-status` says which node that is)")
         return 2
     if session.rows("SELECT pg_try_advisory_lock($1::bigint)", str(LOCK)) != [["t"]]:
-        log("error: another run is under way")
+        lab.log("error: another run is under way")
         return 2
     player = Player(run, session)
     lines: list[dict[str, Any]] = []
@@ -334,7 +315,7 @@ def play(run: Run) -> int:
     try:
         note(session, player, summary)
     except libpq.Failure as failure:
-        log(f"warning: the run could not be noted: {failure}")
+        lab.log(f"warning: the run could not be noted: {failure}")
     player.dismiss()
     return 0 if not summary["failures"] and not summary["stoppedBecause"] else 1
 
@@ -345,7 +326,7 @@ def note(session: libpq.Connection, player: Player, summary: dict[str, Any]) -> 
     session.rows("CREATE SCHEMA IF NOT EXISTS virtwork")
     session.rows("CREATE TABLE IF NOT EXISTS virtwork.wal_player_runs"
                  " (started timestamptz PRIMARY KEY, summary jsonb NOT NULL)")
-    session.rows("INSERT INTO virtwork.wal_player_runs VALUES ($1::timestamptz, $2::jsonb)", stamp(player.begun),
+    session.rows("INSERT INTO virtwork.wal_player_runs VALUES ($1::timestamptz, $2::jsonb)", lab.stamp(player.begun),
                  json.dumps(summary))
 
 
@@ -361,7 +342,7 @@ def follow_schedule(run: Run, schedule: str) -> int:
         except libpq.Failure as failure:
             if str(failure) != said:
                 said = str(failure)
-                log(f"not yet, trying on: {said}")
+                lab.log(f"not yet, trying on: {said}")
         ENDED.wait(10)
     return 0
 
@@ -388,16 +369,6 @@ def is_due(run: Run, schedule: str) -> bool:
         session.close()
 
 
-def replicas(values: dict[str, str]) -> tuple[str, ...]:
-    """The other nodes of the lab."""
-    lab_name, count = values["LAB"], int(values["REPLICA_COUNT"])
-    if "ETCD_NODES" in values:
-        names = [f"{lab_name}-node-{number}" for number in range(count + 1)]
-    else:
-        names = [f"{lab_name}-primary-0", *(f"{lab_name}-replica-{number}" for number in range(count))]
-    return tuple(name for name in names if name != NODE)
-
-
 def bytes_of(text: str) -> int:
     """A size as PostgreSQL writes it."""
     for unit, power in (("kB", 1 << 10), ("MB", 1 << 20), ("GB", 1 << 30)):
@@ -415,17 +386,8 @@ def between(least: int, most: int) -> Callable[[str], int]:
     return number
 
 
-def become_postgres() -> None:
-    """Who may log in here without a password."""
-    user = pwd.getpwnam("postgres")
-    if os.getuid() != user.pw_uid:
-        os.initgroups(user.pw_name, user.pw_gid)
-        os.setgid(user.pw_gid)
-        os.setuid(user.pw_uid)
-
-
 def main() -> int:
-    values = lab()
+    values = lab.LAB
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=between(1, 100_000), default=values["PLAYER_LENGTH"], metavar="N", help="segments")
     parser.add_argument("--jobs", type=between(1, 16), default=values["PLAYER_JOBS"], metavar="N", help="writers")
@@ -437,17 +399,18 @@ def main() -> int:
                         help="how long a replica may take for a segment")
     parser.add_argument("--scheduled", action="store_true", help="play when the config's schedule says so")
     given = parser.parse_args()
-    run = Run(given.length, given.jobs, given.rate or None, given.compressed_percent, given.time_limit, replicas(values))
+    replicas = tuple(name for name in lab.databases() if name != lab.NODE)
+    run = Run(given.length, given.jobs, given.rate or None, given.compressed_percent, given.time_limit, replicas)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ENDED.set())
     try:
-        become_postgres()
+        lab.become_postgres()
     except PermissionError:
         parser.error("run it as root, or as postgres")
     try:
         return follow_schedule(run, values["PLAYER_SCHEDULE"]) if given.scheduled else play(run)
     except libpq.Failure as failure:
-        log(f"error: {failure}")
+        lab.log(f"error: {failure}")
         return 2
 
 

@@ -24,11 +24,12 @@ class Failure(Exception):
 
 
 class Connection:
-    """A session of this node's server, as the user of the operating system. Not for two threads at a time."""
+    """A session, if nothing else is said of this node's server and as the user of the operating system. Not for two threads
+    at a time. Keywords are those of libpq."""
 
-    def __init__(self, application: str) -> None:
+    def __init__(self, application: str, **given: str) -> None:
         options = {"host": "/run/postgresql", "dbname": "postgres", "application_name": application, "client_encoding": "UTF8",
-                   "options": "-c statement_timeout=0 -c client_min_messages=warning"}
+                   "options": "-c statement_timeout=0 -c client_min_messages=warning", **given}
         names = (ctypes.c_char_p * (len(options) + 1))(*(name.encode() for name in options), None)
         values = (ctypes.c_char_p * (len(options) + 1))(*(value.encode() for value in options.values()), None)
         self._session = ctypes.c_void_p(_pq.PQconnectdbParams(names, values, 0))
