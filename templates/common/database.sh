@@ -50,8 +50,12 @@ ensure_database() {
   log "the pgbench tables are complete"
 }
 
+# A server that is about to stop has not lost its database.
 has_database() {
-  [[ $(superuser_sql -c "SELECT 1 FROM pg_database WHERE datname = 'pgbench'") == 1 ]]
+  local count
+  count=$(superuser_sql -c "SELECT count(*) FROM pg_database WHERE datname = 'pgbench'" 2>/dev/null) ||
+    fail "the server does not say whether it has the database pgbench"
+  ((count == 1))
 }
 
 check_scale() {

@@ -204,26 +204,43 @@ forget_primary() {
 }
 
 # Each base backup moves the WAL by almost two segments. What a slot may hold back has to do for the clone itself and
-# for the next ones, until it streams: so many run at a time. A turn is a lock of a session on the primary, and ends
-# with it, however this clone ends.
+# for the next ones, until it streams: so many run at a time, and none begins while it would cost a replica its slot that
+# has just been cloned and does not stream yet. One that is away holds up nobody for more than a minute. A turn is a lock
+# of a session on the primary, and ends with it, however this clone ends.
 take_turn() {
-  local answer
+  local attempt
   coproc TURN { as_postgres psql -XAtqw -d "$(connection pgbench '' "'$NODE clone'") dbname=postgres" 2>&1; }
   # shellcheck disable=SC2154  # bash sets TURN
   cat >&"${TURN[1]}" <<'SQL'
 SELECT hashtext('virtwork clone') AS clone, floor(random() *
   greatest(1, pg_size_bytes(current_setting('max_slot_wal_keep_size')) / pg_size_bytes('96MB')))::int AS turn \gset
-SELECT CASE WHEN pg_try_advisory_lock(:clone, :turn) THEN 'turn' ELSE 'busy' END AS answer \gset
-\echo :answer
+SELECT CASE WHEN pg_try_advisory_lock(:clone, :turn) THEN 'turn' ELSE 'busy' END;
 SELECT 'turn' FROM pg_advisory_lock(:clone, :turn);
 SQL
-  read -r answer <&"${TURN[0]}" || answer='error: the primary does not answer'
-  if [[ $answer == busy ]]; then
-    log 'waiting for other clones to end' >&3
-    read -r answer <&"${TURN[0]}" || answer='error: the primary does not answer'
-  fi
-  [[ $answer == turn ]] || {
-    echo "$answer"
+  hear
+  [[ $ANSWER != busy ]] || log 'waiting for other clones to end' >&3
+  [[ $ANSWER != @(busy|turn) ]] || hear
+  for ((attempt = 0; attempt < 60; attempt++)); do
+    [[ $ANSWER == @(turn|wait) ]] || break
+    cat >&"${TURN[1]}" <<SQL
+SELECT CASE WHEN EXISTS (SELECT FROM pg_replication_slots
+    WHERE NOT active AND slot_name <> '$SLOT' AND wal_status <> 'lost'
+      AND pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) + pg_size_bytes('32MB') >
+        nullif(pg_size_bytes(current_setting('max_slot_wal_keep_size')), -1))
+  THEN 'wait' ELSE 'turn' END;
+SQL
+    hear
+    [[ $ANSWER == wait ]] || break
+    ((attempt > 0)) || log 'waiting for a replica that was just cloned to stream' >&3
+    pause 1
+  done
+  [[ $ANSWER == @(turn|wait) ]] || {
+    echo "$ANSWER"
     return 1
   }
+}
+
+# The next line that the session says, in ANSWER.
+hear() {
+  read -r ANSWER <&"${TURN[0]}" || ANSWER='error: the primary does not answer'
 }
