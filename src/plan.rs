@@ -21,7 +21,7 @@ pub use failover::{FailoverPlan, PatroniPlan};
 pub use guest::{Family, GuestPlan, RootPlan};
 pub use ip::IpPlan;
 pub use metadata::AnnotationsPlan;
-pub use pgbench::PgbenchPlan;
+pub use pgbench::{PgbenchPlan, ShapedPlan};
 pub use postgresql::{PostgresqlPlan, SynchronousPlan};
 pub use vm::{Compute, TolerationPlan, VmPlan};
 pub use wal_player::{ClientPlan, KlioPlan, ReplicationPlan, WalPlayerPlan};
@@ -146,7 +146,7 @@ impl Plan {
         let pgbench = pgbench::plan(config, problems, &mut notes);
         let is_patroni = failover.patroni().is_some();
         let postgresql =
-            postgresql::plan(config, replica_count, pgbench.clients, is_patroni, problems, &mut notes);
+            postgresql::plan(config, replica_count, pgbench.connections(), is_patroni, problems, &mut notes);
         let needs = Needs::new(config, &pgbench, &postgresql);
         let guest = guest::plan(config, is_patroni, problems, &mut notes);
         let ip = ip::plan(config, &names, guest.os, problems);

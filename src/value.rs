@@ -23,7 +23,7 @@ pub use setting::{MAJORS, Majors, Setting, SettingFault};
 pub use size::{PgSize, Quantity};
 pub use words::{
     AccessMode, AntiAffinity, FailoverMode, InstancetypeKind, IoThreadsPolicy, IpFamily, IpFamilyPolicy,
-    IssuerKind, Os, Packages, PreferenceKind, Protocol, RootDisk, RunStrategy, Schedule, ServiceType,
+    IssuerKind, LoadScript, LoadShape, Os, Packages, PreferenceKind, Protocol, RootDisk, RunStrategy, Schedule, ServiceType,
     StandbyMode, SynchronousCommit, SynchronousMethod, TaintEffect, TolerationOperator, VolumeMode,
     WalTarget, Watchdog,
 };

@@ -68,8 +68,7 @@ struct Part {
 /// All parts, in the order in which a reader meets their files.
 static PARTS: &[Part] = &[
     Part { is_wanted: |_| true, files: NODES },
-    Part { is_wanted: |plan| plan.failover.patroni().is_some() || has_player(plan), files: PYTHON },
-    Part { is_wanted: has_player, files: LIBPQ },
+    Part { is_wanted: |_| true, files: PYTHON },
     Part { is_wanted: has_player, files: WAL_PLAYER },
 ];
 
@@ -119,7 +118,7 @@ static NODES: &[File] = &files! {
     "manual/virtwork-ready.service" => "/etc/systemd/system/virtwork-ready@.service" for MANUAL, None;
     "manual/virtwork-ready.sh" => "/usr/local/sbin/virtwork-ready.sh" for MANUAL, None;
     "common/virtwork-database.service" => "/etc/systemd/system/virtwork-database.service" for DATABASES, None;
-    "common/virtwork-database.sh" => "/usr/local/sbin/virtwork-database.sh" for DATABASES, None;
+    "common/virtwork-database.py" => "/usr/local/sbin/virtwork-database.py" for DATABASES, None;
     "manual/virtwork-watch.service" => "/etc/systemd/system/virtwork-watch.service" for MANUAL, None;
     "manual/virtwork-watch.sh" => "/usr/local/sbin/virtwork-watch.sh" for MANUAL, None;
     "manual/virtwork-promote" => "/usr/local/sbin/virtwork-promote" for MANUAL, None;
@@ -127,13 +126,9 @@ static NODES: &[File] = &files! {
     "manual/virtwork-status" => "/usr/local/sbin/virtwork-status" for MANUAL, None;
 };
 
-/// What programs in Python share.
+/// What programs in Python share; the second those that talk to PostgreSQL.
 static PYTHON: &[File] = &files! {
     "common/lab.py" => "/usr/local/lib/virtwork/lab.py" for BOTH, None;
-};
-
-/// What those share that talk to PostgreSQL.
-static LIBPQ: &[File] = &files! {
     "common/libpq.py" => "/usr/local/lib/virtwork/libpq.py" for DATABASES, None;
 };
 
