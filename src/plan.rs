@@ -1,5 +1,6 @@
 //! What the config means: every default and every cross-check.
 
+mod chaos_network;
 mod credentials;
 mod failover;
 mod guest;
@@ -16,6 +17,7 @@ mod sizing;
 mod vm;
 mod wal_player;
 
+pub use chaos_network::{ChaosPlan, EffectsPlan, WindowPlan};
 pub use credentials::CredentialsPlan;
 pub use failover::{FailoverPlan, PatroniPlan};
 pub use guest::{Family, GuestPlan, RootPlan};
@@ -67,6 +69,8 @@ pub struct Plan {
     pub kustomization: bool,
     /// The passwords' source.
     pub credentials: CredentialsPlan,
+    /// When the network between the primary and its replicas is bad.
+    pub chaos: Option<ChaosPlan>,
     /// What measures consumers of WAL.
     pub wal_player: Option<WalPlayerPlan>,
     /// Advice for stderr.
@@ -156,6 +160,7 @@ impl Plan {
             Machines { role, count, vm }
         });
         let machines = machines.collect();
+        let chaos = chaos_network::plan(config, &names, replica_count, is_patroni, problems);
         let slots = postgresql.max_slot_wal_keep_size;
         let wal_player =
             wal_player::plan(config, &names, &annotations, replica_count, slots, problems, &mut notes);
@@ -174,6 +179,7 @@ impl Plan {
             ip,
             kustomization: config.kustomization.or(false),
             credentials,
+            chaos,
             wal_player,
             names,
             notes: once(notes),

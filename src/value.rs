@@ -1,5 +1,6 @@
 //! The values a config is made of. Each is parsed once and carries its meaning from then on.
 
+mod chaos;
 mod hook;
 mod managed;
 mod meaning;
@@ -11,6 +12,7 @@ mod setting;
 mod size;
 mod words;
 
+pub use chaos::{BitRate, DatabaseNode, Delay, Percentage};
 pub use managed::managed;
 pub use meaning::Meaning;
 pub use names::{

@@ -69,6 +69,7 @@ struct Part {
 static PARTS: &[Part] = &[
     Part { is_wanted: |_| true, files: NODES },
     Part { is_wanted: |_| true, files: PYTHON },
+    Part { is_wanted: |plan| plan.chaos.is_some(), files: CHAOS },
     Part { is_wanted: has_player, files: WAL_PLAYER },
 ];
 
@@ -130,6 +131,15 @@ static NODES: &[File] = &files! {
 static PYTHON: &[File] = &files! {
     "common/lab.py" => "/usr/local/lib/virtwork/lab.py" for BOTH, None;
     "common/libpq.py" => "/usr/local/lib/virtwork/libpq.py" for DATABASES, None;
+};
+
+/// A bad network, when the config or somebody asks for it.
+static CHAOS: &[File] = &files! {
+    "chaos/virtwork-chaos.py" => "/usr/local/sbin/virtwork-chaos" for DATABASES, None;
+    "chaos/virtwork-chaos-kernel.sh" => "/usr/local/sbin/virtwork-chaos-kernel.sh" for DATABASES, None;
+    "chaos/virtwork-chaos.service" => "/etc/systemd/system/virtwork-chaos.service" for DATABASES, None;
+    "chaos/virtwork-database.service.d-chaos.conf" =>
+        "/etc/systemd/system/virtwork-database.service.d/chaos.conf" for DATABASES, None;
 };
 
 /// The lab's own WAL player.
@@ -198,7 +208,7 @@ mod tests {
         for (image, failover) in images.into_iter().flat_map(|image| [(image, "manual"), (image, "patroni")])
         {
             let config = format!(
-                "failover: {failover}\nwal-player: replication\n\
+                "failover: {failover}\nchaos-network: {{}}\nwal-player: replication\n\
                  guest: {{image: \"quay.io/containerdisks/{image}\", packages: preinstalled}}\n"
             );
             let plan = Plan::new(&Source::new("gen.yaml", &config)).unwrap();

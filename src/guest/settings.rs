@@ -2,7 +2,7 @@
 
 use super::template::{Renderer, Template, conf, template};
 use crate::names::POSTGRESQL_PORT;
-use crate::plan::{PatroniPlan, Plan, ReplicationPlan, ShapedPlan, SynchronousPlan, WalPlayerPlan};
+use crate::plan::{ChaosPlan, EffectsPlan, PatroniPlan, Plan, ReplicationPlan, ShapedPlan, SynchronousPlan, WalPlayerPlan};
 use crate::value::{Schedule, StandbyMode, SynchronousMethod};
 use minijinja::context;
 use minijinja::value::Value;
@@ -16,6 +16,8 @@ pub const PATRONI_ENV: Template = template!("patroni.env");
 pub const WAL_PLAYER_ENV: Template = template!("wal-player.env");
 /// What labs with a load of its own shape have in it besides.
 pub const LOAD_ENV: Template = template!("load.env");
+/// What labs with chaos on their network have in it besides.
+pub const CHAOS_ENV: Template = template!("chaos.env");
 /// The managed settings of `/etc/virtwork/postgresql.conf`.
 pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 
@@ -91,6 +93,26 @@ pub fn load_env(shaped: &ShapedPlan) -> Value {
     }
 }
 
+/// What fills the holes of [`CHAOS_ENV`].
+pub fn chaos_env(chaos: &ChaosPlan) -> Value {
+    let words = |effects: &EffectsPlan| {
+        let mut words = effects.words.clone();
+        if !effects.targets.is_empty() {
+            words.push(format!("target={}", effects.targets.join(",")));
+        }
+        words
+    };
+    let windows = chaos.windows.iter().map(|window| {
+        let times = [("at", Some(window.at)), ("for", window.seconds), ("every", window.every)];
+        let times = times.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
+        times.chain(words(&window.effects)).collect::<Vec<_>>().join(" ")
+    });
+    context! {
+        effects => words(&chaos.effects).join(" "),
+        windows => windows.collect::<Vec<_>>().join("; "),
+    }
+}
+
 /// `/etc/virtwork/lab.env`.
 pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     let mut env = renderer.render(&LAB_ENV, lab_env(plan))?;
@@ -99,6 +121,9 @@ pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     }
     if let Some(patroni) = plan.failover.patroni() {
         env.push_str(&renderer.render(&PATRONI_ENV, patroni_env(plan, patroni))?);
+    }
+    if let Some(chaos) = &plan.chaos {
+        env.push_str(&renderer.render(&CHAOS_ENV, chaos_env(chaos))?);
     }
     if let Some(player) = plan.wal_player.as_ref().and_then(WalPlayerPlan::replication) {
         env.push_str(&renderer.render(&WAL_PLAYER_ENV, wal_player_env(player))?);

@@ -21,6 +21,19 @@ domain() {
   echo "$name"
 }
 
+# Where the network of WAL may be made bad, sessions of clients are known by the ports that they come from: none that the
+# kernel would choose. An address says which IP family a node's name must have.
+source_ports() {
+  local family=ipv4 every=0.0.0.0
+  if [[ -z ${CHAOS_WINDOWS+set} ]]; then
+    return
+  fi
+  if getent ahosts "$NODES_HOST.$1" | grep -q ':.* STREAM'; then
+    family=ipv6 every='[::]'
+  fi
+  echo " resolve-prefer $family source $every:28672-32767"
+}
+
 servers() {
   local number node
   for ((number = 0; number <= REPLICA_COUNT; number++)); do
@@ -29,7 +42,7 @@ servers() {
       # A guest behind masquerade does not reach itself by its pod's address.
       echo "  server $node 127.0.0.1:5432 verifyhost $node"
     else
-      echo "  server $node $node.$1:5432 verifyhost $node resolvers pods init-addr none"
+      echo "  server $node $node.$1:5432 verifyhost $node resolvers pods init-addr none$(source_ports "$1")"
     fi
   done
 }
