@@ -124,6 +124,11 @@ class Rule:
         return Window(f"{self.number}.{turn + 1}", origin + start, end, self.effects)
 
 
+def targets_of(effects: Effects) -> tuple[str, ...]:
+    """The names to ask for. One answers for all nodes; that this one is among them does no harm."""
+    return effects.targets or (lab.LAB["NODES_HOST"],)
+
+
 def pairs(text: str) -> dict[str, str]:
     return dict(word.split("=", 1) for word in text.split())
 
@@ -342,6 +347,8 @@ class Daemon:
         self.fault = ""
         self.lacks = ""
         self._written = ""
+        # Asked for before they are needed, so that a window opens when it should.
+        self._names = tuple({name for rule in self.rules for name in targets_of(rule.effects)} or [lab.LAB["NODES_HOST"]])
 
     def run(self) -> int:
         self.link_down()
@@ -356,7 +363,8 @@ class Daemon:
             self.read_request()
             self.turn(self.due() if not self.lacks else None)
             self.write_status()
-            ENDED.wait(0.5)
+            left = self.open.end - time.time() if self.open and self.open.end else 1.0
+            ENDED.wait(min(0.5, max(0.01, left)))
         self.turn(None, "the service is stopped")
         return 0
 
@@ -385,9 +393,10 @@ class Daemon:
                           else "stopped")
             lab.signal("event", window.fields("end", reason=why))
         if due is None:
+            self.fault = ""
+            self.resolver.addresses(self._names)
             return
-        names = due.effects.targets or (lab.LAB["NODES_HOST"],)
-        addresses = self.resolver.addresses(names)
+        addresses = self.resolver.addresses(targets_of(due.effects))
         if self.open is None:
             self.open = due
             lab.signal("event", due.fields("start", resumed=time.time() - due.start > 10))

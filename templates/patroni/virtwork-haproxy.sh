@@ -28,7 +28,7 @@ source_ports() {
   if [[ -z ${CHAOS_WINDOWS+set} ]]; then
     return
   fi
-  if getent ahosts "$NODES_HOST.$1" | grep -q ':.* STREAM'; then
+  if getent ahosts "$1" | grep -q ':.* STREAM'; then
     family=ipv6 every='[::]'
   fi
   echo " resolve-prefer $family source $every:28672-32767"
