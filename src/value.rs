@@ -25,9 +25,9 @@ pub use setting::{MAJORS, Majors, Setting, SettingFault};
 pub use size::{PgSize, Quantity};
 pub use words::{
     AccessMode, AntiAffinity, FailoverMode, InstancetypeKind, IoThreadsPolicy, IpFamily, IpFamilyPolicy,
-    IssuerKind, LoadScript, LoadShape, Os, Packages, PreferenceKind, Protocol, RootDisk, RunStrategy, Schedule, ServiceType,
-    StandbyMode, SynchronousCommit, SynchronousMethod, TaintEffect, TolerationOperator, VolumeMode,
-    WalTarget, Watchdog,
+    IssuerKind, LoadScript, LoadShape, Os, Packages, PreferenceKind, Protocol, RootDisk, RunStrategy,
+    Schedule, ServiceType, StandbyMode, SynchronousCommit, SynchronousMethod, TaintEffect,
+    TolerationOperator, VolumeMode, WalTarget, Watchdog,
 };
 
 use crate::config::fields::{Value, listed, nearest};

@@ -4,7 +4,7 @@ use super::fields::{Field, Fields, Spanned, Value, listed};
 use super::keys::{Key, Shape, section};
 use crate::diagnostic::{Code, Diagnostic, Problems};
 use crate::node::{Node, NodeValue};
-use crate::value::{BitRate, Delay, DatabaseNode, Percentage};
+use crate::value::{BitRate, DatabaseNode, Delay, Percentage};
 
 section! {
     /// `chaos-network`.
@@ -42,7 +42,7 @@ section! {
         }
         /// Nothing passes: replicas hear nothing of the primary.
         "partition" => partition: bool {
-            default: Literal("false"),
+            default: Words("`false`"),
             example: "true",
             objects: &["ConfigMap"],
             change: Restart,
@@ -95,7 +95,7 @@ section! {
         "every" => every: u32 {
             default: Words("it comes once"),
             example: "3600",
-            with: "at: 600, for: 60, latency: 80ms",
+            with: "at: 600, for: 2, latency: 80ms",
             also: &["interval", "period"],
             objects: &["ConfigMap"],
             change: Restart,
@@ -103,7 +103,7 @@ section! {
         /// As in `chaos-network`, for this window.
         "latency" => latency: Delay {
             default: Words("that of `chaos-network`"),
-            example: "80ms",
+            example: "250ms",
             with: "at: 600, for: 60",
             also: &["delay"],
             objects: &["ConfigMap"],
@@ -197,7 +197,8 @@ impl Value for Windows {
             return None;
         }
         let list = <Vec<Spanned<Window>> as Value>::read(node, problems)?;
-        not_empty(node, &list, "leave the key out to call `virtwork-chaos` by hand", problems).then_some(Self::List(list))
+        not_empty(node, &list, "leave the key out to call `virtwork-chaos` by hand", problems)
+            .then_some(Self::List(list))
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::template::{Renderer, Template, conf, template};
 use crate::names::POSTGRESQL_PORT;
-use crate::plan::{ChaosPlan, EffectsPlan, PatroniPlan, Plan, ReplicationPlan, ShapedPlan, SynchronousPlan, WalPlayerPlan};
+use crate::plan::{
+    ChaosPlan, EffectsPlan, PatroniPlan, Plan, ReplicationPlan, ShapedPlan, SynchronousPlan, WalPlayerPlan,
+};
 use crate::value::{Schedule, StandbyMode, SynchronousMethod};
 use minijinja::context;
 use minijinja::value::Value;

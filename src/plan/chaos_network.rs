@@ -62,7 +62,10 @@ pub(super) fn plan(
     if replicas == 0 {
         problems.contradiction(
             Code::KeyWithoutEffect,
-            &[(&config.chaos_network, "between the primary and its replicas"), (&config.replica_count, "and there are none")],
+            &[
+                (&config.chaos_network, "between the primary and its replicas"),
+                (&config.replica_count, "and there are none"),
+            ],
             "`chaos-network` is about what replicas receive, and the lab has none",
             "ask for replicas, or remove `chaos-network`",
         );
@@ -75,7 +78,11 @@ pub(super) fn plan(
         None => Vec::new(),
         Some(Windows::Always) => {
             if is_right && own.is_nothing() {
-                without_effect(&chaos.schedule, "`schedule` is `always`, and nothing says what happens", problems);
+                without_effect(
+                    &chaos.schedule,
+                    "`schedule` is `always`, and nothing says what happens",
+                    problems,
+                );
             }
             let effects = EffectsPlan { words: own.words(), targets: own_targets.clone() };
             vec![WindowPlan { at: 0, seconds: None, every: None, effects }]
@@ -182,7 +189,8 @@ impl Effects {
         let others = others.into_iter().filter(|(key, _)| !matches!(key.place(), Ok(None)));
         let others: Vec<_> = others.collect();
         if self.is_partition() && !others.is_empty() {
-            let keys: Vec<_> = others.into_iter().chain([(&self.partition as _, "because of this")]).collect();
+            let keys: Vec<_> =
+                others.into_iter().chain([(&self.partition as _, "because of this")]).collect();
             problems.contradiction(
                 Code::ExclusiveKeys,
                 &keys,
@@ -206,7 +214,9 @@ impl Effects {
             problems.contradiction(
                 Code::JitterAboveLatency,
                 &[(&self.jitter, "more than"), (&self.latency, "this")],
-                format!("`jitter` {jitter} is more than `latency` {latency}: no packet leaves before it is sent"),
+                format!(
+                    "`jitter` {jitter} is more than `latency` {latency}: no packet leaves before it is sent"
+                ),
                 format!("write at most `{latency}`, or raise `latency`"),
             );
             return false;
@@ -243,18 +253,26 @@ fn vms(
     let mut vms: Vec<String> = Vec::new();
     for target in &targets.0 {
         let Some(node) = node(target.value.as_str(), replicas, is_patroni) else {
-            let (some, most) = if is_patroni { ("node-1", format!("node-{replicas}")) } else {
-                ("replica-0", format!("replica-{}", replicas.saturating_sub(1)))
-            };
             let which: &[(&dyn Involved, &str)] = &[
                 (target, "not in the lab"),
                 (&config.replica_count, "of this many replicas"),
                 (&config.failover, "which names its nodes"),
             ];
-            let help = if some == most { format!("write `{some}`") } else { format!("write `{some}`, or another one up to `{most}`") };
+            let role = if is_patroni { Role::Node } else { Role::Replica };
+            let is_named = |label: &String| targets.0.iter().any(|target| target.value.as_str() == label);
+            let others = u32::from(is_patroni)..replicas + u32::from(is_patroni);
+            let help = match others.map(|index| Node { role, index }.label()).find(|label| !is_named(label)) {
+                Some(other) => format!("write `{other}`, or another node of the lab"),
+                None => "remove it: all others are named".to_owned(),
+            };
             // without replicas there is more to be said than a name
             if replicas > 0 {
-                problems.contradiction(Code::NoSuchNode, which, format!("the lab has no node `{}`", target.value), help);
+                problems.contradiction(
+                    Code::NoSuchNode,
+                    which,
+                    format!("the lab has no node `{}`", target.value),
+                    help,
+                );
             }
             continue;
         };
@@ -262,7 +280,8 @@ fn vms(
         if vms.contains(&vm) {
             let message = format!("`{}` is named twice", target.value);
             problems.push(
-                Diagnostic::new(Code::ExclusiveKeys, target.span.clone(), message).help("remove one of the two"),
+                Diagnostic::new(Code::ExclusiveKeys, target.span.clone(), message)
+                    .help("remove one of the two"),
             );
             continue;
         }
@@ -286,7 +305,9 @@ fn node(name: &str, replicas: u32, is_patroni: bool) -> Option<Node> {
 /// That each has what it needs, and none falls into another.
 fn check_windows(schedule: &Field<Windows>, list: &[Spanned<Window>], problems: &mut Problems) {
     for window in list {
-        for (key, is_present) in [("at", window.value.at.is_present()), ("for", window.value.seconds.is_present())] {
+        for (key, is_present) in
+            [("at", window.value.at.is_present()), ("for", window.value.seconds.is_present())]
+        {
             if !is_present {
                 let message = format!("the window has no `{key}`");
                 let help = match key {
@@ -301,7 +322,10 @@ fn check_windows(schedule: &Field<Windows>, list: &[Spanned<Window>], problems: 
         problems.contradiction(
             Code::OutOfBounds,
             &[(schedule, "too many")],
-            format!("`chaos-network.schedule` has {} windows, and at most {MAX_WINDOWS} are read", list.len()),
+            format!(
+                "`chaos-network.schedule` has {} windows, and at most {MAX_WINDOWS} are read",
+                list.len()
+            ),
             "remove some; `every` repeats one",
         );
         return;
@@ -321,7 +345,10 @@ fn check_windows(schedule: &Field<Windows>, list: &[Spanned<Window>], problems: 
             if one.meets(other) || other.meets(one) {
                 problems.contradiction(
                     Code::WindowsOverlap,
-                    &[(&Place(&other.window.span), "and this one"), (&Place(&one.window.span), "would be at the same time")],
+                    &[
+                        (&Place(&other.window.span), "and this one"),
+                        (&Place(&one.window.span), "would be at the same time"),
+                    ],
                     "two windows of `chaos-network.schedule` overlap: one at a time has the network",
                     "remove one of them, or give them other times",
                 );

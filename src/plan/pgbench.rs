@@ -123,14 +123,20 @@ fn check_shape(section: &Pgbench, problems: &mut Problems) {
         problems.contradiction(
             Code::MissingKey,
             &[(&section.shape, "of which rate?")],
-            format!("`pgbench.shape` {} has no rate to begin from: `rate` is the most that it reaches", shape.as_str()),
+            format!(
+                "`pgbench.shape` {} has no rate to begin from: `rate` is the most that it reaches",
+                shape.as_str()
+            ),
             "add `pgbench.rate`, the transactions of a second",
         );
     }
     if section.duration.is_present() {
         problems.contradiction(
             Code::KeyWithoutEffect,
-            &[(&section.duration, "of rounds that this shape does not have"), (&section.shape, "whose round is a period")],
+            &[
+                (&section.duration, "of rounds that this shape does not have"),
+                (&section.shape, "whose round is a period"),
+            ],
             "`pgbench.duration` does nothing: a round of this shape is one period",
             "remove it; `pgbench.period` says how long a round is",
         );
@@ -144,7 +150,10 @@ fn check_readers(config: &Config, section: &Pgbench, problems: &mut Problems) {
     if config.replica_count.get() == Some(&0) {
         problems.contradiction(
             Code::KeyWithoutEffect,
-            &[(&section.read_replicas, "would read on replicas"), (&config.replica_count, "and there are none")],
+            &[
+                (&section.read_replicas, "would read on replicas"),
+                (&config.replica_count, "and there are none"),
+            ],
             "`pgbench.read-replicas` reads on the replicas, and the lab has none",
             "remove it, or ask for replicas",
         );
@@ -153,7 +162,10 @@ fn check_readers(config: &Config, section: &Pgbench, problems: &mut Problems) {
     if standby_mode.get() == Some(&StandbyMode::Warm) {
         problems.contradiction(
             Code::KeyWithoutEffect,
-            &[(&section.read_replicas, "would read on replicas"), (&standby_mode, "which refuse connections")],
+            &[
+                (&section.read_replicas, "would read on replicas"),
+                (&standby_mode, "which refuse connections"),
+            ],
             "`pgbench.read-replicas` reads on the replicas, and warm standbys take no connections",
             "remove it, or have hot standbys",
         );

@@ -49,7 +49,7 @@ checked_text!(
     "a bit rate",
     "10mbit",
     |text| {
-        let help = "write a whole number with `kbit`, `mbit` or `gbit` (of a second, powers of 1000), from `8kbit` to `100gbit`";
+        let help = "write a whole number with `kbit`, `mbit` or `gbit` (of a second, powers of 1000), from `8kbit` to `100gbit`, such as `10mbit`";
         let kilobits = [("kbit", 1), ("mbit", 1000), ("gbit", 1_000_000)]
             .iter()
             .find_map(|(unit, worth)| Some(whole(text.strip_suffix(unit)?)? * worth));
@@ -89,5 +89,7 @@ fn whole(digits: &str) -> Option<u64> {
 
 fn is_decimal(text: &str) -> bool {
     let (whole_part, decimals) = text.split_once('.').unwrap_or((text, "0"));
-    whole(whole_part).is_some() && (1..=3).contains(&decimals.len()) && decimals.bytes().all(|byte| byte.is_ascii_digit())
+    whole(whole_part).is_some()
+        && (1..=3).contains(&decimals.len())
+        && decimals.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -22,27 +22,32 @@ domain() {
 }
 
 # Where the network of WAL may be made bad, sessions of clients are known by the ports that they come from: none that the
-# kernel would choose. An address says which IP family a node's name must have.
+# kernel would choose. HAProxy keeps to them only with an address of its own, of the family that names then must have.
+# (Without one it ignores them and says nothing: its issue 2204.)
 source_ports() {
-  local family=ipv4 every=0.0.0.0
+  local address own family=ipv4
   if [[ -z ${CHAOS_WINDOWS+set} ]]; then
     return
   fi
-  if getent ahosts "$1" | grep -q ':.* STREAM'; then
-    family=ipv6 every='[::]'
+  address=$(getent ahosts "$1" | awk '!first { first = $1 } $1 ~ /:/ { six = $1; exit } END { print six ? six : first }')
+  own=$(ip -o route get "$address" | sed -nE 's/.* src ([^ ]+).*/\1/p')
+  if [[ $address == *:* ]]; then
+    family=ipv6 own="[$own]"
   fi
-  echo " resolve-prefer $family source $every:28672-32767"
+  echo " resolve-prefer $family source $own:$2"
 }
 
+# servers DOMAIN PORTS
 servers() {
-  local number node
+  local number node source
+  source=$(source_ports "$@")
   for ((number = 0; number <= REPLICA_COUNT; number++)); do
     node=$LAB-node-$number
     if [[ $node == "$NODE" ]]; then
       # A guest behind masquerade does not reach itself by its pod's address.
       echo "  server $node 127.0.0.1:5432 verifyhost $node"
     else
-      echo "  server $node $node.$1:5432 verifyhost $node resolvers pods init-addr none$(source_ports "$1")"
+      echo "  server $node $node.$1:5432 verifyhost $node resolvers pods init-addr none$source"
     fi
   done
 }
@@ -74,13 +79,13 @@ listen read-write
   bind $1:5000$3
   http-check send meth OPTIONS uri /primary
   http-check expect status 200
-$(servers "$2")
+$(servers "$2" 28672-30719)
 listen read-only
   bind $1:5001$3
   balance roundrobin
   http-check send meth OPTIONS uri /replica
   http-check expect status 200
-$(servers "$2")
+$(servers "$2" 30720-32767)
 END
 }
 
