@@ -40,7 +40,7 @@ section! {
             objects: &["ConfigMap"],
             change: Restart,
         }
-        /// Nothing passes: replicas hear nothing of the primary.
+        /// Nothing passes: replicas hear nothing of the primary. Not beside the others.
         "partition" => partition: bool {
             default: Words("`false`"),
             example: "true",

@@ -2,8 +2,8 @@
 
 use crate::config::Config;
 use crate::config::chaos_network::{ChaosNetwork, Targets, Window, Windows};
-use crate::config::fields::{AlreadyReported, Field, Involved, Spanned};
-use crate::diagnostic::{Code, Diagnostic, Problems, Span};
+use crate::config::fields::{Field, Involved, Spanned};
+use crate::diagnostic::{Code, Diagnostic, Problems};
 use crate::names::{Names, Node, Role};
 use crate::value::{BitRate, Delay, Percentage};
 
@@ -346,8 +346,8 @@ fn check_windows(schedule: &Field<Windows>, list: &[Spanned<Window>], problems: 
                 problems.contradiction(
                     Code::WindowsOverlap,
                     &[
-                        (&Place(&other.window.span), "and this one"),
-                        (&Place(&one.window.span), "would be at the same time"),
+                        (other.window, "at the same time"),
+                        (one.window, "as this one"),
                     ],
                     "two windows of `chaos-network.schedule` overlap: one at a time has the network",
                     "remove one of them, or give them other times",
@@ -355,15 +355,6 @@ fn check_windows(schedule: &Field<Windows>, list: &[Spanned<Window>], problems: 
                 return;
             }
         }
-    }
-}
-
-/// A place of a cross-check.
-struct Place<'s>(&'s Span);
-
-impl Involved for Place<'_> {
-    fn place(&self) -> Result<Option<Span>, AlreadyReported> {
-        Ok(Some(self.0.clone()))
     }
 }
 

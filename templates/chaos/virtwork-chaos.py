@@ -170,9 +170,7 @@ def set_up(device: str, netem: list[str]) -> None:
     handle = root_queue(device)
     if handle not in ("0:", QUEUE):
         raise OSError(f"{device} has a queue of somebody else's ({handle})")
-    if handle == QUEUE:
-        tc("qdisc", "change", "dev", device, "parent", BAD, "netem", "limit", LIMIT, *netem)
-        return
+    clear(device)
     tc("qdisc", "add", "dev", device, "root", "handle", QUEUE, "prio", "bands", "2", "priomap", *["0"] * 16)
     try:
         tc("qdisc", "add", "dev", device, "parent", BAD, "netem", "limit", LIMIT, *netem)
@@ -182,8 +180,7 @@ def set_up(device: str, netem: list[str]) -> None:
 
 
 def choose(device: str, addresses: frozenset[str]) -> None:
-    """Which packets go to the second class, anew: those to some addresses, but for what HAProxy asked for. Until all are
-    there, none do: a filter that the kernel does not know must not leave half of them."""
+    """Which packets go to the second class, anew: those to some addresses, but for what HAProxy asked for, which comes first."""
     for protocol, word, first, ours in (("ip", "ip", 10, {a for a in addresses if ":" not in a}),
                                         ("ipv6", "ip6", 20, {a for a in addresses if ":" in a})):
         for preference in (first, first + 1):

@@ -153,7 +153,7 @@ class Round:
                 self.step += 1
                 self.left = 0 if self.done else self.steps[self.step][0]
             if reason:
-                self.interruptions += not self.done
+                self.interruptions += not (self.done or ENDED.is_set())
                 return reason
         return ""
 
