@@ -157,7 +157,7 @@ def root_queue(device: str) -> str:
 
 
 def devices() -> list[str]:
-    return sorted(entry.name for entry in os.scandir("/sys/class/net"))
+    return [name for _, name in socket.if_nameindex()]
 
 
 def clear(device: str) -> None:
