@@ -1,5 +1,6 @@
 //! What was typed: the config file, key by key, with places and without defaults.
 
+pub mod chaos_network;
 pub mod credentials;
 pub mod example;
 pub mod failover;
@@ -19,6 +20,7 @@ use crate::source::Source;
 use crate::value::{
     AnnotationKey, AnnotationValue, LabName, LabelKey, LabelValue, Namespace, NodeName, PgSize,
 };
+use chaos_network::ChaosNetwork;
 use credentials::Credentials;
 use failover::Failover;
 use fields::{Entries, Field, Fields, Value};
@@ -158,6 +160,8 @@ section! {
         }
         /// Where the passwords come from, and under Patroni the seed of the lab's certificates.
         "credentials" => credentials: Credentials {}
+        /// A bad network between the primary and its replicas, for WAL alone.
+        "chaos-network" => chaos_network: ChaosNetwork {}
         /// A Job that measures what consumes WAL, with all that it needs.
         "wal-player" => wal_player: WalPlayer {
             default: Words("none"),

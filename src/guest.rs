@@ -117,12 +117,16 @@ mod tests {
         let patroni = Plan::new(&Source::new("gen.yaml", patroni)).unwrap();
         let player = Plan::new(&Source::new("gen.yaml", "wal-player: replication\n")).unwrap();
         let player = player.wal_player.as_ref().and_then(WalPlayerPlan::replication).unwrap();
+        let chaos = Plan::new(&Source::new("gen.yaml", "chaos-network: {latency: 80ms}\n")).unwrap();
+        let load = Plan::new(&Source::new("gen.yaml", "pgbench: {read-replicas: 2}\n")).unwrap();
         for (template, holes) in [
             (NETWORK_DATA, network_data(&plan)),
             (RPM_NETWORK_DATA, network_data(&plan)),
             (USER_DATA, user_data(&plan, Role::Primary)),
             (settings::LAB_ENV, settings::lab_env(&plan)),
             (settings::PATRONI_ENV, settings::patroni_env(&patroni, patroni.failover.patroni().unwrap())),
+            (settings::CHAOS_ENV, settings::chaos_env(chaos.chaos.as_ref().unwrap())),
+            (settings::LOAD_ENV, settings::load_env(load.pgbench.shaped.as_ref().unwrap())),
             (settings::WAL_PLAYER_ENV, settings::wal_player_env(player)),
             (settings::POSTGRESQL_CONF, settings::managed_settings(&plan)),
         ] {

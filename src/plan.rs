@@ -1,5 +1,6 @@
 //! What the config means: every default and every cross-check.
 
+mod chaos_network;
 mod credentials;
 mod failover;
 mod guest;
@@ -16,12 +17,13 @@ mod sizing;
 mod vm;
 mod wal_player;
 
+pub use chaos_network::{ChaosPlan, EffectsPlan, WindowPlan};
 pub use credentials::CredentialsPlan;
 pub use failover::{FailoverPlan, PatroniPlan};
 pub use guest::{Family, GuestPlan, RootPlan};
 pub use ip::IpPlan;
 pub use metadata::AnnotationsPlan;
-pub use pgbench::PgbenchPlan;
+pub use pgbench::{PgbenchPlan, ShapedPlan};
 pub use postgresql::{PostgresqlPlan, SynchronousPlan};
 pub use vm::{Compute, TolerationPlan, VmPlan};
 pub use wal_player::{ClientPlan, KlioPlan, ReplicationPlan, WalPlayerPlan};
@@ -67,6 +69,8 @@ pub struct Plan {
     pub kustomization: bool,
     /// The passwords' source.
     pub credentials: CredentialsPlan,
+    /// When the network between the primary and its replicas is bad.
+    pub chaos: Option<ChaosPlan>,
     /// What measures consumers of WAL.
     pub wal_player: Option<WalPlayerPlan>,
     /// Advice for stderr.
@@ -146,7 +150,7 @@ impl Plan {
         let pgbench = pgbench::plan(config, problems, &mut notes);
         let is_patroni = failover.patroni().is_some();
         let postgresql =
-            postgresql::plan(config, replica_count, pgbench.clients, is_patroni, problems, &mut notes);
+            postgresql::plan(config, replica_count, pgbench.connections(), is_patroni, problems, &mut notes);
         let needs = Needs::new(config, &pgbench, &postgresql);
         let guest = guest::plan(config, is_patroni, problems, &mut notes);
         let ip = ip::plan(config, &names, guest.os, problems);
@@ -156,6 +160,7 @@ impl Plan {
             Machines { role, count, vm }
         });
         let machines = machines.collect();
+        let chaos = chaos_network::plan(config, &names, replica_count, is_patroni, problems);
         let slots = postgresql.max_slot_wal_keep_size;
         let wal_player =
             wal_player::plan(config, &names, &annotations, replica_count, slots, problems, &mut notes);
@@ -174,6 +179,7 @@ impl Plan {
             ip,
             kustomization: config.kustomization.or(false),
             credentials,
+            chaos,
             wal_player,
             names,
             notes: once(notes),

@@ -1,5 +1,6 @@
 //! The values a config is made of. Each is parsed once and carries its meaning from then on.
 
+mod chaos;
 mod hook;
 mod managed;
 mod meaning;
@@ -11,6 +12,7 @@ mod setting;
 mod size;
 mod words;
 
+pub use chaos::{BitRate, DatabaseNode, Delay, Percentage};
 pub use managed::managed;
 pub use meaning::Meaning;
 pub use names::{
@@ -23,9 +25,9 @@ pub use setting::{MAJORS, Majors, Setting, SettingFault};
 pub use size::{PgSize, Quantity};
 pub use words::{
     AccessMode, AntiAffinity, FailoverMode, InstancetypeKind, IoThreadsPolicy, IpFamily, IpFamilyPolicy,
-    IssuerKind, Os, Packages, PreferenceKind, Protocol, RootDisk, RunStrategy, Schedule, ServiceType,
-    StandbyMode, SynchronousCommit, SynchronousMethod, TaintEffect, TolerationOperator, VolumeMode,
-    WalTarget, Watchdog,
+    IssuerKind, LoadScript, LoadShape, Os, Packages, PreferenceKind, Protocol, RootDisk, RunStrategy,
+    Schedule, ServiceType, StandbyMode, SynchronousCommit, SynchronousMethod, TaintEffect,
+    TolerationOperator, VolumeMode, WalTarget, Watchdog,
 };
 
 use crate::config::fields::{Value, listed, nearest};

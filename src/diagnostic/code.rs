@@ -258,6 +258,22 @@ codes! {
         NothingToGenerate = "nothing-to-generate",
     }
 
+    /// Chaos on the network
+    Chaos {
+        /// This is no delay. Write a whole number with `us`, `ms` or `s`.
+        NotADelay = "not-a-delay",
+        /// This is no part of packets. Write a number and `%`.
+        NotAPercentage = "not-a-percentage",
+        /// This is no rate of a link. Write a whole number with `kbit`, `mbit` or `gbit`.
+        NotABitRate = "not-a-bit-rate",
+        /// A delay cannot vary by more than itself. Lower `jitter`, or raise `latency`.
+        JitterAboveLatency = "jitter-above-latency",
+        /// A window has nothing to do. Say what, in it or beside the schedule.
+        ChaosWithoutEffect = "chaos-without-effect",
+        /// Two windows are at the same time, or one comes again before it is over. Give them other times.
+        WindowsOverlap = "windows-overlap",
+    }
+
     /// Passwords and the secrets file
     Passwords {
         /// A password is not text, or empty, or longer than 128 bytes, or has a line break or a control character; or

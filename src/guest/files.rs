@@ -68,8 +68,8 @@ struct Part {
 /// All parts, in the order in which a reader meets their files.
 static PARTS: &[Part] = &[
     Part { is_wanted: |_| true, files: NODES },
-    Part { is_wanted: |plan| plan.failover.patroni().is_some() || has_player(plan), files: PYTHON },
-    Part { is_wanted: has_player, files: LIBPQ },
+    Part { is_wanted: |_| true, files: PYTHON },
+    Part { is_wanted: |plan| plan.chaos.is_some(), files: CHAOS },
     Part { is_wanted: has_player, files: WAL_PLAYER },
 ];
 
@@ -119,7 +119,7 @@ static NODES: &[File] = &files! {
     "manual/virtwork-ready.service" => "/etc/systemd/system/virtwork-ready@.service" for MANUAL, None;
     "manual/virtwork-ready.sh" => "/usr/local/sbin/virtwork-ready.sh" for MANUAL, None;
     "common/virtwork-database.service" => "/etc/systemd/system/virtwork-database.service" for DATABASES, None;
-    "common/virtwork-database.sh" => "/usr/local/sbin/virtwork-database.sh" for DATABASES, None;
+    "common/virtwork-database.py" => "/usr/local/sbin/virtwork-database.py" for DATABASES, None;
     "manual/virtwork-watch.service" => "/etc/systemd/system/virtwork-watch.service" for MANUAL, None;
     "manual/virtwork-watch.sh" => "/usr/local/sbin/virtwork-watch.sh" for MANUAL, None;
     "manual/virtwork-promote" => "/usr/local/sbin/virtwork-promote" for MANUAL, None;
@@ -127,14 +127,19 @@ static NODES: &[File] = &files! {
     "manual/virtwork-status" => "/usr/local/sbin/virtwork-status" for MANUAL, None;
 };
 
-/// What programs in Python share.
+/// What programs in Python share; the second those that talk to PostgreSQL.
 static PYTHON: &[File] = &files! {
     "common/lab.py" => "/usr/local/lib/virtwork/lab.py" for BOTH, None;
+    "common/libpq.py" => "/usr/local/lib/virtwork/libpq.py" for DATABASES, None;
 };
 
-/// What those share that talk to PostgreSQL.
-static LIBPQ: &[File] = &files! {
-    "common/libpq.py" => "/usr/local/lib/virtwork/libpq.py" for DATABASES, None;
+/// A bad network, when the config or somebody asks for it.
+static CHAOS: &[File] = &files! {
+    "chaos/virtwork-chaos.py" => "/usr/local/sbin/virtwork-chaos" for DATABASES, None;
+    "chaos/virtwork-chaos-kernel.sh" => "/usr/local/sbin/virtwork-chaos-kernel.sh" for DATABASES, None;
+    "chaos/virtwork-chaos.service" => "/etc/systemd/system/virtwork-chaos.service" for DATABASES, None;
+    "chaos/virtwork-database.service.d-chaos.conf" =>
+        "/etc/systemd/system/virtwork-database.service.d/chaos.conf" for DATABASES, None;
 };
 
 /// The lab's own WAL player.
@@ -203,7 +208,7 @@ mod tests {
         for (image, failover) in images.into_iter().flat_map(|image| [(image, "manual"), (image, "patroni")])
         {
             let config = format!(
-                "failover: {failover}\nwal-player: replication\n\
+                "failover: {failover}\nchaos-network: {{}}\nwal-player: replication\n\
                  guest: {{image: \"quay.io/containerdisks/{image}\", packages: preinstalled}}\n"
             );
             let plan = Plan::new(&Source::new("gen.yaml", &config)).unwrap();

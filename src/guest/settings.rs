@@ -2,7 +2,9 @@
 
 use super::template::{Renderer, Template, conf, template};
 use crate::names::POSTGRESQL_PORT;
-use crate::plan::{PatroniPlan, Plan, ReplicationPlan, SynchronousPlan, WalPlayerPlan};
+use crate::plan::{
+    ChaosPlan, EffectsPlan, PatroniPlan, Plan, ReplicationPlan, ShapedPlan, SynchronousPlan, WalPlayerPlan,
+};
 use crate::value::{Schedule, StandbyMode, SynchronousMethod};
 use minijinja::context;
 use minijinja::value::Value;
@@ -14,6 +16,10 @@ pub const LAB_ENV: Template = template!("lab.env");
 pub const PATRONI_ENV: Template = template!("patroni.env");
 /// What labs with a WAL player of their own have in it besides.
 pub const WAL_PLAYER_ENV: Template = template!("wal-player.env");
+/// What labs with a load of its own shape have in it besides.
+pub const LOAD_ENV: Template = template!("load.env");
+/// What labs with chaos on their network have in it besides.
+pub const CHAOS_ENV: Template = template!("chaos.env");
 /// The managed settings of `/etc/virtwork/postgresql.conf`.
 pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 
@@ -79,11 +85,47 @@ pub fn wal_player_env(player: &ReplicationPlan) -> Value {
     }
 }
 
+/// What fills the holes of [`LOAD_ENV`].
+pub fn load_env(shaped: &ShapedPlan) -> Value {
+    context! {
+        shape => shaped.shape.as_str(),
+        period => shaped.period.map(|period| period.to_string()).unwrap_or_default(),
+        script => shaped.script.as_str(),
+        readers => shaped.readers.unwrap_or(0).to_string(),
+    }
+}
+
+/// What fills the holes of [`CHAOS_ENV`].
+pub fn chaos_env(chaos: &ChaosPlan) -> Value {
+    let words = |effects: &EffectsPlan| {
+        let mut words = effects.words.clone();
+        if !effects.targets.is_empty() {
+            words.push(format!("target={}", effects.targets.join(",")));
+        }
+        words
+    };
+    let windows = chaos.windows.iter().map(|window| {
+        let times = [("at", Some(window.at)), ("for", window.seconds), ("every", window.every)];
+        let times = times.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
+        times.chain(words(&window.effects)).collect::<Vec<_>>().join(" ")
+    });
+    context! {
+        effects => words(&chaos.effects).join(" "),
+        windows => windows.collect::<Vec<_>>().join("; "),
+    }
+}
+
 /// `/etc/virtwork/lab.env`.
 pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     let mut env = renderer.render(&LAB_ENV, lab_env(plan))?;
+    if let Some(shaped) = &plan.pgbench.shaped {
+        env.push_str(&renderer.render(&LOAD_ENV, load_env(shaped))?);
+    }
     if let Some(patroni) = plan.failover.patroni() {
         env.push_str(&renderer.render(&PATRONI_ENV, patroni_env(plan, patroni))?);
+    }
+    if let Some(chaos) = &plan.chaos {
+        env.push_str(&renderer.render(&CHAOS_ENV, chaos_env(chaos))?);
     }
     if let Some(player) = plan.wal_player.as_ref().and_then(WalPlayerPlan::replication) {
         env.push_str(&renderer.render(&WAL_PLAYER_ENV, wal_player_env(player))?);

@@ -78,6 +78,14 @@ impl Family {
         }
     }
 
+    /// What `virtwork-chaos` needs. (The module for netem is of the kernel that runs: the guest sees to it.)
+    fn traffic_control(self) -> &'static str {
+        match self {
+            Self::Rpm => "iproute-tc",
+            Self::Debian => "iproute2",
+        }
+    }
+
     /// What the scripts need. On RPM, pgbench comes with `postgresql-contrib`.
     fn packages(self) -> &'static [&'static str] {
         match self {
@@ -154,12 +162,14 @@ pub(super) fn plan(
     };
     let (of_patroni, of_witness): (&[&str], &[&str]) =
         if is_patroni { (&PATRONI_PACKAGES, &WITNESS_PACKAGES) } else { (&[], &[]) };
+    let traffic_control = [family.traffic_control()];
+    let of_chaos: &[&str] = if config.chaos_network.is_present() { &traffic_control } else { &[] };
     let (user, authorized_keys) = ssh(&guest, problems);
     GuestPlan {
         os,
         family,
         root: root(&guest, problems),
-        packages: packages(&[family.packages(), of_patroni].concat()),
+        packages: packages(&[family.packages(), of_patroni, of_chaos].concat()),
         witness_packages: packages(of_witness),
         http_proxy: guest.http_proxy.get().map(ToString::to_string),
         user,

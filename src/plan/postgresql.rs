@@ -170,7 +170,10 @@ fn processes(
     // PostgreSQL's own defaults; from 18 on the slots count, before them the workers
     let vacuum = number("autovacuum_worker_slots").or(number("autovacuum_max_workers")).unwrap_or(16);
     let workers = number("max_worker_processes").unwrap_or(8);
-    let clients_field = config.pgbench.or_default().clients;
+    let load = config.pgbench.or_default();
+    // whichever opens more connections to one server
+    let clients_field =
+        if load.read_replicas.get() == Some(&clients) { load.read_replicas } else { load.clients };
     if max_connections < least {
         problems.contradiction(
             Code::TooFewConnections,

@@ -17,6 +17,32 @@ choice! {
 }
 
 choice! {
+    /// How the rate of the load changes over a period.
+    LoadShape {
+        /// Not at all.
+        Steady = "steady",
+        /// Quiet, then as fast as it may be for a fifth of the period.
+        Burst = "burst",
+        /// Faster with each of ten steps.
+        Ramp = "ramp",
+        /// The hours of a day.
+        Diurnal = "diurnal",
+    }
+}
+
+choice! {
+    /// What a transaction of the load does: pgbench's own scripts.
+    LoadScript {
+        /// Reads and writes.
+        Tpcb = "tpcb",
+        /// Reads one account.
+        Select = "select",
+        /// Writes without the tables that clients wait for each other at.
+        Simple = "simple",
+    }
+}
+
+choice! {
     /// Who decides which node takes writes.
     FailoverMode {
         /// A person, who promotes a standby.

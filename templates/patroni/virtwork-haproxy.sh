@@ -21,15 +21,33 @@ domain() {
   echo "$name"
 }
 
+# Where the network of WAL may be made bad, sessions of clients are known by the ports that they come from: none that the
+# kernel would choose. HAProxy keeps to them only with an address of its own, of the family that names then must have.
+# (Without one it ignores them and says nothing: its issue 2204.)
+source_ports() {
+  local address own family=ipv4
+  if [[ -z ${CHAOS_WINDOWS+set} ]]; then
+    return
+  fi
+  address=$(getent ahosts "$1" | awk '!first { first = $1 } $1 ~ /:/ { six = $1; exit } END { print six ? six : first }')
+  own=$(ip -o route get "$address" | sed -nE 's/.* src ([^ ]+).*/\1/p')
+  if [[ $address == *:* ]]; then
+    family=ipv6 own="[$own]"
+  fi
+  echo " resolve-prefer $family source $own:$2"
+}
+
+# servers DOMAIN PORTS
 servers() {
-  local number node
+  local number node source
+  source=$(source_ports "$@")
   for ((number = 0; number <= REPLICA_COUNT; number++)); do
     node=$LAB-node-$number
     if [[ $node == "$NODE" ]]; then
       # A guest behind masquerade does not reach itself by its pod's address.
       echo "  server $node 127.0.0.1:5432 verifyhost $node"
     else
-      echo "  server $node $node.$1:5432 verifyhost $node resolvers pods init-addr none"
+      echo "  server $node $node.$1:5432 verifyhost $node resolvers pods init-addr none$source"
     fi
   done
 }
@@ -61,13 +79,13 @@ listen read-write
   bind $1:5000$3
   http-check send meth OPTIONS uri /primary
   http-check expect status 200
-$(servers "$2")
+$(servers "$2" 28672-30719)
 listen read-only
   bind $1:5001$3
   balance roundrobin
   http-check send meth OPTIONS uri /replica
   http-check expect status 200
-$(servers "$2")
+$(servers "$2" 30720-32767)
 END
 }
 

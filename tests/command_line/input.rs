@@ -242,6 +242,8 @@ fn the_example_and_the_goldens_hold_every_key() {
         "klio",
         "klio-alone",
         "wal-player",
+        "load",
+        "chaos",
     ]
     .map(|case| golden(&format!("{case}/gen.yaml")))
     .concat()
@@ -259,7 +261,7 @@ fn the_example_and_the_goldens_hold_every_key() {
 fn the_example_stays_valid_when_its_lines_are_uncommented() {
     // `#key` and `#  key` are keys, `# words` are not; the last keys exclude others, as their comments say, or get a note
     let uncommented = "gen --print example | sed -E 's/^#([^ ]|  )/\\1/' | \
-                       grep -Ev '^ *(data-source|root-disk-size|instancetype|existing-secret|synchronous):' > gen.yaml";
+                       grep -Ev '^ *(data-source|root-disk-size|instancetype|existing-secret|synchronous|period|partition):' > gen.yaml";
     empty()
         .run(bash(uncommented).writes(["gen.yaml"]))
         .reads("gen.yaml", "…\n  cpu-cores: 2 …")
