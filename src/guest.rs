@@ -117,6 +117,7 @@ mod tests {
         let patroni = Plan::new(&Source::new("gen.yaml", patroni)).unwrap();
         let player = Plan::new(&Source::new("gen.yaml", "wal-player: replication\n")).unwrap();
         let player = player.wal_player.as_ref().and_then(WalPlayerPlan::replication).unwrap();
+        let monitored = Plan::new(&Source::new("gen.yaml", "monitoring: {}\n")).unwrap();
         for (template, holes) in [
             (NETWORK_DATA, network_data(&plan)),
             (RPM_NETWORK_DATA, network_data(&plan)),
@@ -124,6 +125,7 @@ mod tests {
             (settings::LAB_ENV, settings::lab_env(&plan)),
             (settings::PATRONI_ENV, settings::patroni_env(&patroni, patroni.failover.patroni().unwrap())),
             (settings::WAL_PLAYER_ENV, settings::wal_player_env(player)),
+            (settings::MONITORING_ENV, settings::monitoring_env(monitored.monitoring.as_ref().unwrap())),
             (settings::POSTGRESQL_CONF, settings::managed_settings(&plan)),
         ] {
             let given: BTreeSet<_> = holes.try_iter().unwrap().map(|name| name.to_string()).collect();

@@ -6,6 +6,7 @@ mod guest;
 pub mod instancetypes;
 mod ip;
 mod metadata;
+mod monitoring;
 mod names;
 mod needs;
 mod network_policy;
@@ -21,6 +22,7 @@ pub use failover::{FailoverPlan, PatroniPlan};
 pub use guest::{Family, GuestPlan, RootPlan};
 pub use ip::IpPlan;
 pub use metadata::AnnotationsPlan;
+pub use monitoring::{MetricsPlan, MonitoringPlan, RulesPlan};
 pub use pgbench::PgbenchPlan;
 pub use postgresql::{PostgresqlPlan, SynchronousPlan};
 pub use vm::{Compute, TolerationPlan, VmPlan};
@@ -67,6 +69,8 @@ pub struct Plan {
     pub kustomization: bool,
     /// The passwords' source.
     pub credentials: CredentialsPlan,
+    /// What is measured of replication.
+    pub monitoring: Option<MonitoringPlan>,
     /// What measures consumers of WAL.
     pub wal_player: Option<WalPlayerPlan>,
     /// Advice for stderr.
@@ -117,6 +121,11 @@ impl Plan {
         machines.flat_map(Machines::nodes).map(|node| node.vm(&self.names))
     }
 
+    /// What Prometheus is told of the lab.
+    pub fn metrics(&self) -> Option<&MetricsPlan> {
+        self.monitoring.as_ref().and_then(|monitoring| monitoring.metrics.as_ref())
+    }
+
     /// Decides everything the config leaves open and checks what its keys mean together.
     ///
     /// # Errors
@@ -149,6 +158,7 @@ impl Plan {
             postgresql::plan(config, replica_count, pgbench.clients, is_patroni, problems, &mut notes);
         let needs = Needs::new(config, &pgbench, &postgresql);
         let guest = guest::plan(config, is_patroni, problems, &mut notes);
+        let monitoring = monitoring::plan(config, guest.family, problems);
         let ip = ip::plan(config, &names, guest.os, problems);
         let credentials = credentials::plan(config, &names, &roles, is_patroni, problems);
         let machines = roles.into_iter().map(|(role, count)| {
@@ -174,6 +184,7 @@ impl Plan {
             ip,
             kustomization: config.kustomization.or(false),
             credentials,
+            monitoring,
             wal_player,
             names,
             notes: once(notes),

@@ -2,7 +2,7 @@
 
 use super::template::{Renderer, Template, conf, template};
 use crate::names::POSTGRESQL_PORT;
-use crate::plan::{PatroniPlan, Plan, ReplicationPlan, SynchronousPlan, WalPlayerPlan};
+use crate::plan::{MonitoringPlan, PatroniPlan, Plan, ReplicationPlan, SynchronousPlan, WalPlayerPlan};
 use crate::value::{Schedule, StandbyMode, SynchronousMethod};
 use minijinja::context;
 use minijinja::value::Value;
@@ -14,6 +14,8 @@ pub const LAB_ENV: Template = template!("lab.env");
 pub const PATRONI_ENV: Template = template!("patroni.env");
 /// What labs with a WAL player of their own have in it besides.
 pub const WAL_PLAYER_ENV: Template = template!("wal-player.env");
+/// What labs with a sampler have in it besides.
+pub const MONITORING_ENV: Template = template!("monitoring.env");
 /// The managed settings of `/etc/virtwork/postgresql.conf`.
 pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 
@@ -79,6 +81,11 @@ pub fn wal_player_env(player: &ReplicationPlan) -> Value {
     }
 }
 
+/// What fills the holes of [`MONITORING_ENV`].
+pub fn monitoring_env(monitoring: &MonitoringPlan) -> Value {
+    context! { interval => monitoring.interval.to_string() }
+}
+
 /// `/etc/virtwork/lab.env`.
 pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     let mut env = renderer.render(&LAB_ENV, lab_env(plan))?;
@@ -87,6 +94,9 @@ pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     }
     if let Some(player) = plan.wal_player.as_ref().and_then(WalPlayerPlan::replication) {
         env.push_str(&renderer.render(&WAL_PLAYER_ENV, wal_player_env(player))?);
+    }
+    if let Some(monitoring) = &plan.monitoring {
+        env.push_str(&renderer.render(&MONITORING_ENV, monitoring_env(monitoring))?);
     }
     Ok(env)
 }
@@ -102,6 +112,7 @@ pub fn managed_settings(plan: &Plan) -> Value {
             .filter(|_| plan.failover.patroni().is_none())
             .map(|synchronous| standby_names(plan, synchronous))
             .unwrap_or_default(),
+        is_monitored => plan.monitoring.is_some(),
         port => POSTGRESQL_PORT.to_string(),
         max_connections => postgresql.max_connections.to_string(),
         max_wal_senders => postgresql.max_wal_senders.to_string(),
