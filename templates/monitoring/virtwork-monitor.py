@@ -5,9 +5,12 @@ virtwork-monitor.service runs it on every node with a database. It keeps one ses
 judges every replica that the config names, whether or not that one is there, on a standby its own receiver.
 
 The lag of a replica is the age of the first byte that it has not replayed: ten times a second the position of the WAL is put
-into a ring, and the lag is the time since the first entry above the replica's position. It needs no clock of another machine,
-no table, and no new transaction; it is 0 when all is replayed, and grows when nothing arrives. A replica that is away is judged
-by what it said last, or by its slot. What is not in the ring is older than the ring: the lag is "at least" so much then.
+into a ring, and the lag is the time since the first entry above the replica's position. It needs no table and no new
+transaction; it is 0 when all is replayed, and grows when nothing arrives. A replica that is away is judged by what it said
+last, or by its slot. What is not in the ring is older than the ring: the lag is "at least" so much then.
+
+An answer on a slow link is old when it comes. Its age is taken off, as far as it is more than that of the quickest answer of
+the last ten minutes; so nothing depends on what the replica's clock says, only on that it goes.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import sys
 import threading
 import time
 from array import array
+from collections import deque
 from typing import Any, Callable, Iterator, Optional
 
 sys.path.insert(0, "/usr/local/lib/virtwork")
@@ -30,7 +34,9 @@ import libpq  # noqa: E402
 
 TICK = 0.1
 # Between two looks at the replicas, whatever the interval of the lines is.
-LOOK = 1.0
+LOOK = 0.5
+# An answer may be as old as that without being late: one comes each second, and is seen at the next look.
+PUNCTUAL = 1.2
 # How long the ring has all its entries, and how long one a second.
 FINE, COARSE = 600.0, 86400.0
 # Seconds of silence after which a replica is taken for gone; TCP and wal_sender_timeout take a minute. A replica answers each
@@ -42,7 +48,8 @@ STATEMENTS = {
     "place": "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_replay_lsn(), '0/0')"
              " ELSE pg_current_wal_lsn() END",
     # A base backup says no position, a clone none that is replayed. Of two sessions of a name one is not over yet.
-    "senders": "SELECT application_name, state, sent_lsn, write_lsn, flush_lsn, replay_lsn, reply_time FROM pg_stat_replication"
+    "senders": "SELECT application_name, state, sent_lsn, write_lsn, flush_lsn, replay_lsn,"
+               " extract(epoch FROM reply_time) FROM pg_stat_replication"
                " WHERE state <> 'backup' ORDER BY reply_time NULLS FIRST",
     "slots": "SELECT slot_name, coalesce(wal_status, 'lost'), restart_lsn FROM pg_replication_slots WHERE slot_type = 'physical'",
     "receiver": "SELECT status, extract(epoch FROM clock_timestamp() - last_msg_receipt_time), pg_last_wal_receive_lsn(),"
@@ -119,8 +126,10 @@ class Replica:
     name: str
     state: str = ""
     positions: dict[str, Optional[int]] = dataclasses.field(default_factory=lambda: dict.fromkeys(STAGES))
-    reply: Optional[str] = None
+    told: Optional[float] = None
     heard: Optional[float] = None
+    delay: float = 0.0
+    gaps: deque[tuple[float, float]] = dataclasses.field(default_factory=lambda: deque(maxlen=10))
     slot: str = "missing"
     restart: Optional[int] = None
 
@@ -137,8 +146,18 @@ class Replica:
         if told["replay"] is None:
             return
         self.state, self.positions = state or "", told
-        if reply != self.reply:
-            self.reply, self.heard = reply, now
+        if reply is not None and float(reply) != self.told:
+            self._hear(float(reply), now)
+
+    def _hear(self, told: float, now: float) -> None:
+        self.told, self.heard = told, now
+        minute, gap = now // 60, now - told
+        if self.gaps and self.gaps[-1][0] == minute:
+            gap = min(gap, self.gaps.pop()[1])
+        self.gaps.append((minute, gap))
+        late = now - told - min(gap for _, gap in self.gaps)
+        # Half a second of it was spent on waiting for the look, on average.
+        self.delay = late - 0.5 if late > PUNCTUAL else 0.0
 
     def take_slot(self, row: list[str | None] | None) -> None:
         self.slot = "missing" if row is None else row[1] or ""
@@ -304,6 +323,7 @@ class Sampler:
     def _judge(self, replica: Replica, now: float) -> dict[str, Any]:
         replayed = replica.positions["replay"]
         seconds, is_least = self.ring.lag(replica.restart if replayed is None else replayed, now)
+        seconds = max(0.0, seconds - replica.delay)
         silence = now - replica.heard if replica.heard is not None else None
         behind = {f"{stage}_bytes": None if place is None or self.position is None else max(0, self.position - place)
                   for stage, place in replica.positions.items()}

@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import os
 import pathlib
-import re
 import shutil
 import signal
 import subprocess
@@ -71,7 +70,7 @@ class Link:
         await asyncio.gather(self._carry(reader, back, False), self._carry(there, writer, True))
 
     async def _carry(self, reader, writer, is_wal):
-        pieces = asyncio.Queue(64)
+        pieces = asyncio.Queue(4096)
 
         async def read():
             data = b"-"
@@ -219,8 +218,3 @@ class Pair:
         shutil.rmtree(self.directory)
 
 
-def wait(seconds):
-    time.sleep(seconds)
-
-
-NUMBER = re.compile(r"^-?\d+\.\d{3,}$")
