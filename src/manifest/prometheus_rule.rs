@@ -52,6 +52,8 @@ fn alerts(plan: &Plan, rules: &RulesPlan) -> Vec<Alert> {
     let (lag, away, retention) = (rules.lag, rules.disconnected, rules.slot_retention);
     // a node that was primary keeps what it knew, and says that it is none
     let by_primary = format!("and on (namespace, node) virtwork_server_is_primary{{{job}}} == 1");
+    // what a standby said before its server went down
+    let by_server = format!("and on (namespace, node) virtwork_server_up{{{job}}} == 1");
     let mut alerts = vec![
         Alert {
             name: "VirtworkNodesMissing",
@@ -172,7 +174,7 @@ fn alerts(plan: &Plan, rules: &RulesPlan) -> Vec<Alert> {
         },
         Alert {
             name: "VirtworkReplayPaused",
-            expr: format!("virtwork_replay_paused{{{job}}} == 1"),
+            expr: format!("virtwork_replay_paused{{{job}}} == 1 {by_server}"),
             lasting: 60,
             severity: "warning",
             summary: "{{ $labels.node }} receives and does not replay".to_owned(),
@@ -182,7 +184,7 @@ fn alerts(plan: &Plan, rules: &RulesPlan) -> Vec<Alert> {
         },
         Alert {
             name: "VirtworkReceiverStalled",
-            expr: format!("virtwork_receiver_message_age_seconds{{{job}}} > {away}"),
+            expr: format!("virtwork_receiver_message_age_seconds{{{job}}} > {away} {by_server}"),
             lasting: 0,
             severity: "warning",
             summary: "{{ $labels.node }} has heard nothing of a primary for {{ $value | humanizeDuration }}".to_owned(),
