@@ -23,7 +23,10 @@ class Link:
         async def read():
             data = b"-"
             while data:
-                data = await reader.read(4096 if self.rate else 1 << 16)
+                try:
+                    data = await reader.read(4096 if self.rate else 1 << 16)
+                except ConnectionError:
+                    data = b""
                 await pieces.put((loop.time() + self.seconds, data))
 
         reading = asyncio.create_task(read())

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -75,7 +74,10 @@ class Link:
         async def read():
             data = b"-"
             while data:
-                data = await reader.read(4096 if self.rate else 1 << 16)
+                try:
+                    data = await reader.read(4096 if self.rate else 1 << 16)
+                except ConnectionError:
+                    data = b""
                 await pieces.put((self.loop.time() + self.delay, data))
 
         reading = asyncio.ensure_future(read())
@@ -98,6 +100,13 @@ class Link:
             writer.close()
 
     def close(self):
+        async def end():
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), self.loop).result(10)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
 
