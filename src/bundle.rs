@@ -93,7 +93,11 @@ impl Bundle {
         credentials
             .chain(cloudinit)
             .chain(guest.map(|guest| manifest::config_map::guest(plan, guest)))
-            .chain(plan.metrics().filter(|metrics| metrics.dashboard).map(|_| manifest::config_map::dashboard(plan)))
+            .chain(
+                plan.metrics()
+                    .filter(|metrics| metrics.dashboard)
+                    .map(|_| manifest::config_map::dashboard(plan)),
+            )
             .chain(guest.into_iter().flat_map(|_| manifest::service::all(plan)))
             .chain(policy)
             .chain(vms(plan).flat_map(|(vm, node)| manifest::data_volume::disks(plan, vm, node)))

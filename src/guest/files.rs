@@ -68,7 +68,10 @@ struct Part {
 /// All parts, in the order in which a reader meets their files.
 static PARTS: &[Part] = &[
     Part { is_wanted: |_| true, files: NODES },
-    Part { is_wanted: |plan| plan.failover.patroni().is_some() || has_player(plan) || has_monitor(plan), files: PYTHON },
+    Part {
+        is_wanted: |plan| plan.failover.patroni().is_some() || has_player(plan) || has_monitor(plan),
+        files: PYTHON,
+    },
     Part { is_wanted: |plan| has_player(plan) || has_monitor(plan), files: LIBPQ },
     Part { is_wanted: has_player, files: WAL_PLAYER },
     Part { is_wanted: has_monitor, files: MONITOR },

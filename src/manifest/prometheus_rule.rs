@@ -80,7 +80,8 @@ fn alerts(plan: &Plan, rules: &RulesPlan) -> Vec<Alert> {
             lasting: 30,
             severity: "critical",
             summary: "PostgreSQL of {{ $labels.node }} takes no connections".to_owned(),
-            description: "The guest runs, its server does not; what it says of replicas is from before.".to_owned(),
+            description: "The guest runs, its server does not; what it says of replicas is from before."
+                .to_owned(),
             runbook: "In the guest: `virtwork-status`, then `journalctl -u 'virtwork-*' -u 'postgresql*'`.",
         },
         Alert {
@@ -88,7 +89,8 @@ fn alerts(plan: &Plan, rules: &RulesPlan) -> Vec<Alert> {
             expr: format!("virtwork_sample_age_seconds{{{job}}} > 30"),
             lasting: 0,
             severity: "warning",
-            summary: "Nothing was measured on {{ $labels.node }} for {{ $value | humanizeDuration }}".to_owned(),
+            summary: "Nothing was measured on {{ $labels.node }} for {{ $value | humanizeDuration }}"
+                .to_owned(),
             description: "The server took the sampler's connection and does not answer it.".to_owned(),
             runbook: "A server that is frozen, or whose disk does not answer: look at `dmesg` and at the processes of PostgreSQL \
                       in the guest.",
@@ -111,7 +113,8 @@ fn alerts(plan: &Plan, rules: &RulesPlan) -> Vec<Alert> {
             lasting: 30,
             severity: "critical",
             summary: format!("{{{{ $value }}}} nodes of the lab {lab} take writes"),
-            description: "Their histories part, and each may have acknowledged what the other lacks.".to_owned(),
+            description: "Their histories part, and each may have acknowledged what the other lacks."
+                .to_owned(),
             runbook: "Stop the load. Keep both nodes' disks. `virtwork-status` on each says since when; `virtwork-rejoin` on the \
                       one that is to follow keeps its data aside.",
         },

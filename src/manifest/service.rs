@@ -3,7 +3,8 @@
 use super::{metadata, monitoring_metadata, selector};
 use crate::document::Document;
 use crate::names::{
-    EXPORTER_PORT, LABEL_NODE, LABEL_ROLE, LEADER_PORT, METRICS_PORT, Node, POSTGRESQL_PORT, Role, STANDBYS_PORT,
+    EXPORTER_PORT, LABEL_NODE, LABEL_ROLE, LEADER_PORT, METRICS_PORT, Node, POSTGRESQL_PORT, Role,
+    STANDBYS_PORT,
 };
 use crate::plan::{FailoverPlan, MetricsPlan, Plan};
 use crate::value::StandbyMode;
@@ -11,7 +12,10 @@ use crate::yaml::Yaml;
 
 /// The Services of a lab.
 pub fn all(plan: &Plan) -> impl Iterator<Item = Document<'_>> {
-    std::iter::once(primary(plan)).chain(replicas(plan)).chain(std::iter::once(nodes(plan))).chain(metrics(plan))
+    std::iter::once(primary(plan))
+        .chain(replicas(plan))
+        .chain(std::iter::once(nodes(plan)))
+        .chain(metrics(plan))
 }
 
 /// To the node that takes writes: the one that the config names, or under Patroni any ready one, whose HAProxy leads on.
