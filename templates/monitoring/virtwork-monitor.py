@@ -250,7 +250,8 @@ class Sampler:
             self._session.close()
             self._session = None
         # A standby of a warm lab refuses everybody: 14 and newer say why, 13 that it starts.
-        self.up = self._is_warm and ("not accepting connections" in reason or "is starting up" in reason)
+        is_refused = "Hot standby mode is disabled" in reason or (self.role != "primary" and "is starting up" in reason)
+        self.up = self._is_warm and is_refused
         if self.up:
             self._become("standby")
         now = time.monotonic()
@@ -301,9 +302,11 @@ class Sampler:
             received, replayed = self.receiver.get("received"), self.receiver.get("replayed")
             # What was restored from elsewhere is replayed and was not received.
             behind = None if received is None or replayed is None else max(0, received - replayed)
-            receiver = {"status": self.receiver.get("status"), "message_age_seconds": number(now - self._heard),
+            # A warm standby tells nothing of itself.
+            is_mute = self.up and self._session is None
+            receiver = {"status": self.receiver.get("status"), "message_age_seconds": None if is_mute else number(now - self._heard),
                         "received_bytes": received, "replayed_bytes": replayed, "replay_lag_bytes": behind,
-                        "paused": self.receiver.get("paused", False)}
+                        "paused": self.receiver.get("paused")}
         self.found = {"up": self.up, "role": self.role, "position": self.position, "replicas": replicas, "receiver": receiver}
 
     def tell(self) -> None:
@@ -373,8 +376,10 @@ class Sampler:
                     for name, found in replicas.items() for status in STATUSES))
             family("slot_retained_bytes", "WAL that the slot of the replica holds back.", each("retained_bytes"))
         elif receiver:
-            family("receiver_streaming", "Whether the receiver streams.", one(receiver["status"] == "streaming"))
-            family("receiver_message_age_seconds", "Time since the last message of a primary.", one(receiver["message_age_seconds"]))
+            silence = receiver["message_age_seconds"]
+            streams = None if silence is None else receiver["status"] == "streaming"
+            family("receiver_streaming", "Whether the receiver streams.", one(streams))
+            family("receiver_message_age_seconds", "Time since the last message of a primary.", one(silence))
             family("receiver_position_bytes", "What was received, and what of it was replayed.",
                    ((f',stage="{stage}"', receiver[f"{stage}_bytes"]) for stage in ("received", "replayed")))
             family("replay_paused", "Whether replay is paused.", one(receiver["paused"]))
