@@ -22,7 +22,7 @@ section! {
         /// Whether each node serves the same to Prometheus, at port 9188, with a ServiceMonitor. That is a kind of the
         /// Prometheus Operator, which the cluster has to have.
         "metrics" => metrics: bool {
-            default: Literal("false"),
+            default: Words("`false`"),
             example: "true",
             with: "interval: 1",
             also: &["prometheus", "service-monitor"],
