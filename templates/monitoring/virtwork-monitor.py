@@ -51,7 +51,8 @@ STATEMENTS = {
     "senders": "SELECT application_name, state, sent_lsn, write_lsn, flush_lsn, replay_lsn,"
                " extract(epoch FROM reply_time) FROM pg_stat_replication"
                " WHERE state <> 'backup' ORDER BY reply_time NULLS FIRST",
-    "slots": "SELECT slot_name, coalesce(wal_status, 'lost'), restart_lsn FROM pg_replication_slots WHERE slot_type = 'physical'",
+    # One that was never used has no status, and holds back nothing.
+    "slots": "SELECT slot_name, coalesce(wal_status, 'missing'), restart_lsn FROM pg_replication_slots WHERE slot_type = 'physical'",
     "receiver": "SELECT status, extract(epoch FROM clock_timestamp() - last_msg_receipt_time), pg_last_wal_receive_lsn(),"
                 " pg_last_wal_replay_lsn(), pg_is_wal_replay_paused() FROM (SELECT) one LEFT JOIN pg_stat_wal_receiver ON true",
     "settings": "SELECT pg_size_bytes(current_setting('max_slot_wal_keep_size')),"
