@@ -45,14 +45,16 @@ fn player_metadata<'p>(plan: &'p Plan, annotations: &'p [(String, String)]) -> Y
     }
 }
 
-/// `metadata` of what tells Prometheus and Grafana about the lab, with a label of its own where they look for one.
+/// `metadata` of what tells Prometheus and Grafana about the lab, with a label of its own where they look for one. A label of
+/// the config that is called so stands in its place.
 fn monitoring_metadata<'p>(
     plan: &'p Plan,
     name: &str,
     label: Option<(&'static str, &'static str)>,
 ) -> Yaml<'p> {
     let labels = labels_of(plan, "postgresql", MONITORING_COMPONENT, None);
-    let further = label.map(|(key, value)| (key.into(), value.into()));
+    let further = label.filter(|(key, _)| plan.labels.iter().all(|(own, _)| own != key));
+    let further = further.map(|(key, value)| (key.into(), value.into()));
     map! {
         "name" => name.to_owned(),
         "namespace" => plan.namespace.as_deref(),

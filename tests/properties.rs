@@ -593,7 +593,7 @@ fn valid_config() -> impl Strategy<Value = String> {
                 Just(String::new()),
                 annotation().prop_map(|t| format!("annotations: {{a: {}}}\n", quoted(&t)))
             ],
-            line(&["", "labels: {team: storage}\n"]),
+            line(&["", "labels: {team: storage}\n", "labels: {grafana_dashboard: own}\n"]),
             line(&[
                 "",
                 "pgbench: {clients: 8}\n",
