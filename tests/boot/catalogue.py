@@ -13,7 +13,7 @@ from scenarios.faults import Faults
 from scenarios.hardship import Hardship
 from scenarios.life import Life
 from scenarios.machines import Ipv6Machines, Machines, PlainMachine
-from scenarios.monitoring import Monitoring
+from scenarios.monitoring import Monitoring, PatroniMonitoring
 from scenarios.persistent import Persistent
 from scenarios.player import Player
 from scenarios.random_configs import RandomConfigs
@@ -26,7 +26,8 @@ CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN
               (patroni.Life, FEDORA_44_PATRONI), (Life, FEDORA_44), (Hardship, FEDORA_44), (Restored, FEDORA_44),
               (RandomConfigs, None), (Core, DEBIAN_11), (Core, DEBIAN_12), (Core, DEBIAN_13), (Core, FORKY), (Scale, DEBIAN_13),
               (Faults, DEBIAN_13), (Persistent, DEBIAN_13), (patroni.Packages, DEBIAN_13_PATRONI),
-              (Topology, DEBIAN_13), (Synchronous, DEBIAN_11), (Warm, FORKY), (Player, DEBIAN_13), (Monitoring, DEBIAN_13), (Ipv6Only, FEDORA_44_NM), (DualStack, FEDORA_44_NM),
+              (Topology, DEBIAN_13), (Synchronous, DEBIAN_11), (Warm, FORKY), (Player, DEBIAN_13), (Monitoring, DEBIAN_13), (PatroniMonitoring, DEBIAN_13_PATRONI),
+              (Ipv6Only, FEDORA_44_NM), (DualStack, FEDORA_44_NM),
               (Ipv6Only, DEBIAN_13), (DualStack, DEBIAN_13), (Preferred, FEDORA_44_NM), (Preferred, DEBIAN_13)]
 # Scale has a scenario that only Debian's directories make sense of.
 FAMILIES = [(Life, DEBIAN_13), (Hardship, DEBIAN_13), (Restored, DEBIAN_13), (Faults, FEDORA_44), (Persistent, FEDORA_44)]

@@ -5,8 +5,10 @@ import subprocess
 import sys
 import time
 
+from scenarios.checks import Checks
+from scenarios.patroni import Patroni
 from scenarios.topology import Promotions
-from shell import in_netns, run, wait_until
+from shell import CommandFailed, in_netns, run, wait_until
 from story import config, expect, expect_equal, pause, scenario
 
 PORT = 9188
@@ -18,16 +20,8 @@ TRUTH = "SELECT extract(epoch FROM clock_timestamp() - at) FROM heartbeat"
 CLOSE = 1.5
 
 
-class Monitoring(Promotions):
-    title = "monitoring"
-
-    def setup(self):
-        self.lab = self.new_lab()
-        self.config = config(
-            self.system, replica_count=2, pgbench={"rate": 20}, vm={"data-disk-size": "8Gi"},
-            postgresql={"max-slot-wal-keep-size": "1GB", "parameters": {"max_wal_size": "256MB", "min_wal_size": "80MB"}},
-            monitoring={"metrics": True, "rules": {}, "dashboard": True, "postgres-exporter": True})
-        self.lab.apply(self.config)
+class Scrapes(Checks):
+    """What Prometheus and the journal are told."""
 
     def scrape(self, name, pod=None):
         """The metrics of a node, as a pod of another namespace gets them."""
@@ -43,6 +37,18 @@ class Monitoring(Promotions):
         output = self.lab.guest(name).run("journalctl", "-t", "virtwork-monitor", "-o", "cat")
         lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
         return [line for line in lines if line["signal"] == "lag"]
+
+
+class Monitoring(Scrapes, Promotions):
+    title = "monitoring"
+
+    def setup(self):
+        self.lab = self.new_lab()
+        self.config = config(
+            self.system, replica_count=2, pgbench={"rate": 20}, vm={"data-disk-size": "8Gi"},
+            postgresql={"max-slot-wal-keep-size": "1GB", "parameters": {"max_wal_size": "256MB", "min_wal_size": "80MB"}},
+            monitoring={"metrics": True, "rules": {}, "dashboard": True, "postgres-exporter": True})
+        self.lab.apply(self.config)
 
     def beat(self):
         """Writes the time ten times a second on the primary."""
@@ -202,3 +208,55 @@ time.sleep(15)
         wait_until(f"{old} is connected and has caught up", lambda: self.of(self.scrape(new), "connected", old) == 1
                    and self.of(self.scrape(new), "lag_seconds", old) <= CLOSE, 60)
         expect_equal(self.scrape(old)[f'virtwork_server_is_primary{{node="{old}"}}'], 0, "the old one is primary")
+
+
+class PatroniMonitoring(Scrapes, Patroni):
+    title = "monitoring under Patroni"
+
+    def setup(self):
+        self.lab = self.new_lab()
+        self.lab.apply(self.lab_config(monitoring={"metrics": True, "interval": 5, "rules": {}}))
+
+    def tells(self, leader):
+        """One node is primary, and tells of all others that they follow it; nobody else tells of replicas."""
+        lab = self.lab
+        metrics = {name: self.scrape(name) for name in lab.database_nodes}
+        told = {series for found in metrics.values() for series in found if series.startswith("virtwork_replica_lag_seconds")}
+        wanted = {f'virtwork_replica_lag_seconds{{node="{leader}",replica="{name}"}}' for name in lab.database_nodes if name != leader}
+        primaries = [name for name in metrics if metrics[name][f'virtwork_server_is_primary{{node="{name}"}}'] == 1]
+        return primaries == [leader] and told == wanted and all(
+            metrics[leader][series.replace("lag_seconds", "connected")] == 1 and metrics[leader][series] < CLOSE for series in wanted)
+
+    @scenario("forming: the leader tells the lag of all others, each five seconds in its journal, and a witness nothing")
+    def forming(self):
+        lab = self.lab
+        self.forms()
+        wait_until("the leader tells", lambda: self.tells(lab.primary), 60)
+        pause(12)
+        times = [float(line["time"][17:-1]) for line in self.lines(lab.primary)[-3:]]
+        gaps = [round((after - before) % 60) for before, after in zip(times, times[1:])]
+        expect_equal(gaps, [5, 5], "seconds between lines")
+        witness = next(name for name in lab.nodes if name not in lab.database_nodes)
+        try:
+            self.scrape(witness)
+        except CommandFailed as error:
+            expect("refused" in str(error), str(error))
+        else:
+            raise AssertionError("a witness serves metrics")
+
+    @scenario("a switchover, then the loss of the leader: the series follow")
+    def follows(self):
+        lab = self.lab
+        old, new = lab.primary, lab.replicas[0]
+        lab.patronictl("switchover", "--force", "--leader", old, "--candidate", new)
+        wait_until(f"{new} leads", lambda: lab.leader() == new, 60)
+        with self.timed("a switchover -> the new leader tells of all others"):
+            wait_until(f"{new} tells", lambda: self.tells(new), 60)
+        lab.power_loss(new)
+        wait_until(f"{old} leads", lambda: lab.leader() == old, 120)
+        metrics = wait_until(f"{old} tells", lambda: self.scrape(old), 30)
+        pause(5)
+        metrics = self.scrape(old)
+        expect_equal(self.of(metrics, "connected", new), 0, "connected of the one that is off")
+        lab.start(new)
+        wait_until(f"{old} tells that {new} follows", lambda: self.tells(old), 240)
