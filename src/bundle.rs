@@ -78,7 +78,7 @@ impl Bundle {
     }
 
     /// The objects in the order they are applied: Secret, ConfigMap, Service, NetworkPolicy, DataVolume, VirtualMachine;
-    /// then those of the WAL player.
+    /// then those of the WAL player, and what Prometheus is told.
     pub fn documents(&self) -> impl Iterator<Item = Manifest<'_>> {
         let plan = &self.plan;
         let credentials =
@@ -93,11 +93,17 @@ impl Bundle {
         credentials
             .chain(cloudinit)
             .chain(guest.map(|guest| manifest::config_map::guest(plan, guest)))
+            .chain(
+                plan.metrics()
+                    .filter(|metrics| metrics.dashboard)
+                    .map(|_| manifest::config_map::dashboard(plan)),
+            )
             .chain(guest.into_iter().flat_map(|_| manifest::service::all(plan)))
             .chain(policy)
             .chain(vms(plan).flat_map(|(vm, node)| manifest::data_volume::disks(plan, vm, node)))
             .chain(vms(plan).map(|(vm, node)| manifest::virtual_machine::vm(plan, vm, node)))
             .chain(wal_player(plan))
+            .chain(monitoring(plan))
             .map(|document| self.manifest(document))
     }
 
@@ -129,6 +135,15 @@ fn wal_player(plan: &Plan) -> impl Iterator<Item = Document<'_>> {
         std::iter::once(manifest::persistent_volume_claim::wal_player(plan, player))
             .chain(manifest::certificate::wal_player(plan, player))
             .chain([manifest::config_map::wal_player(plan, player), manifest::job::wal_player(plan, player)])
+    })
+}
+
+/// What Prometheus reads beside the metrics themselves.
+fn monitoring(plan: &Plan) -> impl Iterator<Item = Document<'_>> {
+    plan.metrics().into_iter().flat_map(|metrics| {
+        let rules = metrics.rules.as_ref();
+        std::iter::once(manifest::service_monitor::metrics(plan, metrics))
+            .chain(rules.map(|rules| manifest::prometheus_rule::replication(plan, rules)))
     })
 }
 

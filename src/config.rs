@@ -7,6 +7,7 @@ pub mod failover;
 pub mod fields;
 pub mod guest;
 pub mod keys;
+pub mod monitoring;
 pub mod pgbench;
 pub mod postgresql;
 pub mod service;
@@ -26,6 +27,7 @@ use failover::Failover;
 use fields::{Entries, Field, Fields, Value};
 use guest::Guest;
 use keys::{Key, Shape, section};
+use monitoring::Monitoring;
 use pgbench::Pgbench;
 use postgresql::Postgresql;
 use service::Service;
@@ -136,6 +138,8 @@ section! {
         }
         /// The Services in front of the databases.
         "service" => service: Service {}
+        /// What is measured of replication: a sampler on each node, and what Prometheus is told.
+        "monitoring" => monitoring: Monitoring {}
         /// Whether a NetworkPolicy is part of the bundle. It lets in port 5432 from the namespace and
         /// `postgresql.allowed-clients`, SSH, and from the lab's own nodes the ports on which they ask each other.
         "network-policy" => network_policy: bool {

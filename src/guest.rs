@@ -119,6 +119,7 @@ mod tests {
         let player = player.wal_player.as_ref().and_then(WalPlayerPlan::replication).unwrap();
         let chaos = Plan::new(&Source::new("gen.yaml", "chaos-network: {latency: 80ms}\n")).unwrap();
         let load = Plan::new(&Source::new("gen.yaml", "pgbench: {read-replicas: 2}\n")).unwrap();
+        let monitored = Plan::new(&Source::new("gen.yaml", "monitoring: {}\n")).unwrap();
         for (template, holes) in [
             (NETWORK_DATA, network_data(&plan)),
             (RPM_NETWORK_DATA, network_data(&plan)),
@@ -128,6 +129,7 @@ mod tests {
             (settings::CHAOS_ENV, settings::chaos_env(chaos.chaos.as_ref().unwrap())),
             (settings::LOAD_ENV, settings::load_env(load.pgbench.shaped.as_ref().unwrap())),
             (settings::WAL_PLAYER_ENV, settings::wal_player_env(player)),
+            (settings::MONITORING_ENV, settings::monitoring_env(monitored.monitoring.as_ref().unwrap())),
             (settings::POSTGRESQL_CONF, settings::managed_settings(&plan)),
         ] {
             let given: BTreeSet<_> = holes.try_iter().unwrap().map(|name| name.to_string()).collect();

@@ -7,13 +7,15 @@ pub mod job;
 pub mod kustomization;
 pub mod network_policy;
 pub mod persistent_volume_claim;
+pub mod prometheus_rule;
 pub mod secret;
 pub mod service;
+pub mod service_monitor;
 pub mod virtual_machine;
 
 use crate::names::{
     COMPONENT, LABEL_COMPONENT, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME, LABEL_NODE, LABEL_PART_OF,
-    LABEL_ROLE, Node, PLAYER_COMPONENT,
+    LABEL_ROLE, MONITORING_COMPONENT, Node, PLAYER_COMPONENT,
 };
 use crate::plan::Plan;
 use crate::yaml::{Key, Yaml};
@@ -40,6 +42,24 @@ fn player_metadata<'p>(plan: &'p Plan, annotations: &'p [(String, String)]) -> Y
         "namespace" => plan.namespace.as_deref(),
         "labels" => player_labels(plan),
         "annotations" => strings(annotations),
+    }
+}
+
+/// `metadata` of what tells Prometheus and Grafana about the lab, with a label of its own where they look for one. A label of
+/// the config that is called so stands in its place.
+fn monitoring_metadata<'p>(
+    plan: &'p Plan,
+    name: &str,
+    label: Option<(&'static str, &'static str)>,
+) -> Yaml<'p> {
+    let labels = labels_of(plan, "postgresql", MONITORING_COMPONENT, None);
+    let further = label.filter(|(key, _)| plan.labels.iter().all(|(own, _)| own != key));
+    let further = further.map(|(key, value)| (key.into(), value.into()));
+    map! {
+        "name" => name.to_owned(),
+        "namespace" => plan.namespace.as_deref(),
+        "labels" => labels.with(further),
+        "annotations" => strings(&plan.annotations.object),
     }
 }
 

@@ -18,6 +18,8 @@ pub const LABEL_NODE: &str = "virtwork/node";
 pub const COMPONENT: &str = "database";
 /// The same of what measures consumers of WAL.
 pub const PLAYER_COMPONENT: &str = "wal-player";
+/// The same of what tells Prometheus about the lab.
+pub const MONITORING_COMPONENT: &str = "monitoring";
 /// The port of PostgreSQL, on pods and Services alike: SELinux lets the walreceiver connect to no other.
 pub const POSTGRESQL_PORT: u32 = 5432;
 /// Where HAProxy of a node leads to the leader, in labs under Patroni.
@@ -33,6 +35,10 @@ pub const ETCD_PEER_PORT: u32 = 2380;
 pub const READINESS_PORT: u32 = 8008;
 /// The guest answers the same to any path; this one says what is asked.
 pub const READINESS_PATH: &str = "/readiness";
+/// Where each node serves its metrics.
+pub const METRICS_PORT: u32 = 9188;
+/// Where postgres_exporter serves its own.
+pub const EXPORTER_PORT: u32 = 9187;
 /// Key of the replication password in the secrets file and in our Secret.
 pub const REPLICATION_KEY: &str = "replication-password";
 /// Key of the client password in the secrets file and in our Secret.
@@ -122,6 +128,16 @@ impl Names {
     /// The headless Service that gives each VM its host name.
     pub fn nodes_service(&self) -> String {
         [&self.lab, "-nodes"].concat()
+    }
+
+    /// The headless Service by which Prometheus finds the nodes, and what tells it so.
+    pub fn metrics(&self) -> String {
+        [&self.lab, "-metrics"].concat()
+    }
+
+    /// The ConfigMap of the dashboard.
+    pub fn dashboard(&self) -> String {
+        [&self.lab, "-dashboard"].concat()
     }
 
     /// The Secret of the passwords.

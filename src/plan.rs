@@ -7,6 +7,7 @@ mod guest;
 pub mod instancetypes;
 mod ip;
 mod metadata;
+mod monitoring;
 mod names;
 mod needs;
 mod network_policy;
@@ -23,6 +24,7 @@ pub use failover::{FailoverPlan, PatroniPlan};
 pub use guest::{Family, GuestPlan, RootPlan};
 pub use ip::IpPlan;
 pub use metadata::AnnotationsPlan;
+pub use monitoring::{MetricsPlan, MonitoringPlan, RulesPlan};
 pub use pgbench::{PgbenchPlan, ShapedPlan};
 pub use postgresql::{PostgresqlPlan, SynchronousPlan};
 pub use vm::{Compute, TolerationPlan, VmPlan};
@@ -71,6 +73,8 @@ pub struct Plan {
     pub credentials: CredentialsPlan,
     /// When the network between the primary and its replicas is bad.
     pub chaos: Option<ChaosPlan>,
+    /// What is measured of replication.
+    pub monitoring: Option<MonitoringPlan>,
     /// What measures consumers of WAL.
     pub wal_player: Option<WalPlayerPlan>,
     /// Advice for stderr.
@@ -121,6 +125,11 @@ impl Plan {
         machines.flat_map(Machines::nodes).map(|node| node.vm(&self.names))
     }
 
+    /// What Prometheus is told of the lab.
+    pub fn metrics(&self) -> Option<&MetricsPlan> {
+        self.monitoring.as_ref().and_then(|monitoring| monitoring.metrics.as_ref())
+    }
+
     /// Decides everything the config leaves open and checks what its keys mean together.
     ///
     /// # Errors
@@ -153,6 +162,7 @@ impl Plan {
             postgresql::plan(config, replica_count, pgbench.connections(), is_patroni, problems, &mut notes);
         let needs = Needs::new(config, &pgbench, &postgresql);
         let guest = guest::plan(config, is_patroni, problems, &mut notes);
+        let monitoring = monitoring::plan(config, guest.family, problems);
         let ip = ip::plan(config, &names, guest.os, problems);
         let credentials = credentials::plan(config, &names, &roles, is_patroni, problems);
         let machines = roles.into_iter().map(|(role, count)| {
@@ -180,6 +190,7 @@ impl Plan {
             kustomization: config.kustomization.or(false),
             credentials,
             chaos,
+            monitoring,
             wal_player,
             names,
             notes: once(notes),

@@ -39,6 +39,8 @@ fn judge_object(object: &Value) -> Result<(), String> {
         "Job" => judge::<Job>(object),
         // the rest is cert-manager's
         "Certificate" => judge::<ObjectMeta>(&object["metadata"]),
+        // the rest is of the Prometheus Operator
+        "ServiceMonitor" | "PrometheusRule" => judge::<ObjectMeta>(&object["metadata"]),
         "DataVolume" => judge_data_volume(object),
         "VirtualMachine" => {
             let template = &object["spec"]["template"];
@@ -87,7 +89,8 @@ fn kubernetes_reads_every_golden_as_it_stands() {
         kinds.extend(found);
     }
     let of_database = ["Secret", "ConfigMap", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"];
-    for kind in of_database.into_iter().chain(["PersistentVolumeClaim", "Certificate", "Job"]) {
+    let optional = ["PersistentVolumeClaim", "Certificate", "Job", "ServiceMonitor", "PrometheusRule"];
+    for kind in of_database.into_iter().chain(optional) {
         assert!(kinds.contains(kind), "no golden has a {kind}");
     }
 }

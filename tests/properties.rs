@@ -593,7 +593,7 @@ fn valid_config() -> impl Strategy<Value = String> {
                 Just(String::new()),
                 annotation().prop_map(|t| format!("annotations: {{a: {}}}\n", quoted(&t)))
             ],
-            line(&["", "labels: {team: storage}\n"]),
+            line(&["", "labels: {team: storage}\n", "labels: {grafana_dashboard: own}\n"]),
             line(&[
                 "",
                 "pgbench: {clients: 8}\n",
@@ -632,10 +632,16 @@ fn valid_config() -> impl Strategy<Value = String> {
             ]),
             line(&["", "network-policy: false\n", "kustomization: true\n"]),
             line(&["", "credentials: {existing-secret: x}\n"]),
+            line(&[
+                "",
+                "monitoring: {}\n",
+                "monitoring: {interval: 10, metrics: true}\n",
+                "monitoring: {metrics: true, dashboard: true, rules: {slot-retention: 50}}\n",
+            ]),
         ),
     )
-        .prop_map(|((a, b, c, d, e, f, g), (h, i, j, k, l, m, n, o))| {
-            [a, &b, &c, &d, &e, f, g, h, i, j, k, l, m, n, o].concat()
+        .prop_map(|((a, b, c, d, e, f, g), (h, i, j, k, l, m, n, o, p))| {
+            [a, &b, &c, &d, &e, f, g, h, i, j, k, l, m, n, o, p].concat()
         })
 }
 
@@ -652,7 +658,16 @@ proptest! {
             objects.0.iter().map(|d| (text_at(d, &["kind"]), text_at(d, &["metadata", "name"]))).collect();
         let has = |kind: &str, name: String| names.contains(&(kind.to_owned(), name));
         let kinds: Vec<_> = names.iter().map(|(kind, _)| kind.as_str()).collect();
-        let order = ["Secret", "ConfigMap", "Service", "NetworkPolicy", "DataVolume", "VirtualMachine"];
+        let order = [
+            "Secret",
+            "ConfigMap",
+            "Service",
+            "NetworkPolicy",
+            "DataVolume",
+            "VirtualMachine",
+            "ServiceMonitor",
+            "PrometheusRule",
+        ];
         prop_assert!(kinds.is_sorted_by_key(|kind| order.iter().position(|k| k == kind)), "{:?}", kinds);
         for (at, name) in names.iter().enumerate() {
             prop_assert!(!names[..at].contains(name), "two of {:?}", name);

@@ -242,6 +242,12 @@ codes! {
         FailoverChanged = "failover-changed",
     }
 
+    /// Monitoring
+    Monitoring {
+        /// The distribution has no package of postgres_exporter. Leave it out, or choose an image of Debian or Ubuntu.
+        NoExporterPackage = "no-exporter-package",
+    }
+
     /// The WAL player
     Player {
         /// No PostgreSQL has WAL files of this size. Write a power of two from `1MB` to `1GB`.

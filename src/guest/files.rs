@@ -71,10 +71,17 @@ static PARTS: &[Part] = &[
     Part { is_wanted: |_| true, files: PYTHON },
     Part { is_wanted: |plan| plan.chaos.is_some(), files: CHAOS },
     Part { is_wanted: has_player, files: WAL_PLAYER },
+    Part { is_wanted: has_monitor, files: MONITOR },
+    Part { is_wanted: |plan| plan.metrics().is_some(), files: METRICS },
+    Part { is_wanted: |plan| plan.metrics().is_some_and(|metrics| metrics.has_exporter), files: EXPORTER },
 ];
 
 fn has_player(plan: &Plan) -> bool {
     plan.wal_player.as_ref().and_then(WalPlayerPlan::replication).is_some()
+}
+
+fn has_monitor(plan: &Plan) -> bool {
+    plan.monitoring.is_some()
 }
 
 /// What every lab has: what happens at boot, then what it calls.
@@ -150,6 +157,29 @@ static WAL_PLAYER: &[File] = &files! {
         "/etc/systemd/system/virtwork-database.service.d/wal-player.conf" for DATABASES, None;
 };
 
+/// The sampler of replication.
+static MONITOR: &[File] = &files! {
+    "monitoring/virtwork-monitor.py" => "/usr/local/sbin/virtwork-monitor" for DATABASES, None;
+    "monitoring/virtwork-monitor.service" => "/etc/systemd/system/virtwork-monitor.service" for DATABASES, None;
+    "monitoring/virtwork-database.service.d-monitor.conf" =>
+        "/etc/systemd/system/virtwork-database.service.d/monitor.conf" for DATABASES, None;
+};
+
+/// What serves Prometheus.
+static METRICS: &[File] = &files! {
+    "monitoring/virtwork-monitor.socket" => "/etc/systemd/system/virtwork-monitor.socket" for DATABASES, None;
+    "monitoring/virtwork-monitor.service.d-metrics.conf" =>
+        "/etc/systemd/system/virtwork-monitor.service.d/metrics.conf" for DATABASES, None;
+};
+
+/// The distribution's exporter, under a unit that takes the place of its own.
+static EXPORTER: &[File] = &files! {
+    "monitoring/prometheus-postgres-exporter.service" =>
+        "/etc/systemd/system/prometheus-postgres-exporter.service" for DATABASES, None;
+    "monitoring/virtwork-database.service.d-exporter.conf" =>
+        "/etc/systemd/system/virtwork-database.service.d/exporter.conf" for DATABASES, None;
+};
+
 /// The files of a plan's lab.
 pub fn of(plan: &Plan) -> impl Iterator<Item = &'static File> {
     let (family, roles) = (plan.guest.family, roles(plan));
@@ -208,7 +238,7 @@ mod tests {
         for (image, failover) in images.into_iter().flat_map(|image| [(image, "manual"), (image, "patroni")])
         {
             let config = format!(
-                "failover: {failover}\nchaos-network: {{}}\nwal-player: replication\n\
+                "failover: {failover}\nchaos-network: {{}}\nwal-player: replication\nmonitoring: {{metrics: true}}\n\
                  guest: {{image: \"quay.io/containerdisks/{image}\", packages: preinstalled}}\n"
             );
             let plan = Plan::new(&Source::new("gen.yaml", &config)).unwrap();

@@ -3,7 +3,8 @@
 use super::template::{Renderer, Template, conf, template};
 use crate::names::POSTGRESQL_PORT;
 use crate::plan::{
-    ChaosPlan, EffectsPlan, PatroniPlan, Plan, ReplicationPlan, ShapedPlan, SynchronousPlan, WalPlayerPlan,
+    ChaosPlan, EffectsPlan, MonitoringPlan, PatroniPlan, Plan, ReplicationPlan, ShapedPlan, SynchronousPlan,
+    WalPlayerPlan,
 };
 use crate::value::{Schedule, StandbyMode, SynchronousMethod};
 use minijinja::context;
@@ -20,6 +21,8 @@ pub const WAL_PLAYER_ENV: Template = template!("wal-player.env");
 pub const LOAD_ENV: Template = template!("load.env");
 /// What labs with chaos on their network have in it besides.
 pub const CHAOS_ENV: Template = template!("chaos.env");
+/// What labs with a sampler have in it besides.
+pub const MONITORING_ENV: Template = template!("monitoring.env");
 /// The managed settings of `/etc/virtwork/postgresql.conf`.
 pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 
@@ -115,6 +118,11 @@ pub fn chaos_env(chaos: &ChaosPlan) -> Value {
     }
 }
 
+/// What fills the holes of [`MONITORING_ENV`].
+pub fn monitoring_env(monitoring: &MonitoringPlan) -> Value {
+    context! { interval => monitoring.interval.to_string() }
+}
+
 /// `/etc/virtwork/lab.env`.
 pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     let mut env = renderer.render(&LAB_ENV, lab_env(plan))?;
@@ -130,6 +138,9 @@ pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     if let Some(player) = plan.wal_player.as_ref().and_then(WalPlayerPlan::replication) {
         env.push_str(&renderer.render(&WAL_PLAYER_ENV, wal_player_env(player))?);
     }
+    if let Some(monitoring) = &plan.monitoring {
+        env.push_str(&renderer.render(&MONITORING_ENV, monitoring_env(monitoring))?);
+    }
     Ok(env)
 }
 
@@ -144,6 +155,7 @@ pub fn managed_settings(plan: &Plan) -> Value {
             .filter(|_| plan.failover.patroni().is_none())
             .map(|synchronous| standby_names(plan, synchronous))
             .unwrap_or_default(),
+        is_monitored => plan.monitoring.is_some(),
         port => POSTGRESQL_PORT.to_string(),
         max_connections => postgresql.max_connections.to_string(),
         max_wal_senders => postgresql.max_wal_senders.to_string(),

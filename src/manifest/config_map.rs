@@ -1,10 +1,10 @@
-//! ConfigMaps: the files of the guests, each once for all VMs; the config of the WAL player.
+//! ConfigMaps: the files of the guests, each once for all VMs; a dashboard; the config of the WAL player.
 
-use super::{job, metadata, player_metadata};
+use super::{job, metadata, monitoring_metadata, player_metadata};
 use crate::document::Document;
 use crate::guest::Guest;
 use crate::plan::{KlioPlan, Plan};
-use crate::yaml::Yaml;
+use crate::yaml::{Key, Yaml};
 use std::borrow::Cow;
 
 /// The scripts, units and settings, attached to every VM as a disk.
@@ -22,6 +22,19 @@ pub fn guest<'p>(plan: &'p Plan, guest: &'p Guest) -> Document<'p> {
         "kind" => "ConfigMap",
         "metadata" => metadata(plan, &name, None, &plan.annotations.object),
         "data" => Yaml::entries(files),
+    };
+    Document::new("ConfigMap", name, tree)
+}
+
+/// The dashboard of Grafana, which a sidecar of it finds by the label. Its text is JSON, and a lab's name is plain there.
+pub fn dashboard(plan: &Plan) -> Document<'_> {
+    let name = plan.names.dashboard();
+    let text = include_str!("../../templates/monitoring/dashboard.json").replace("@LAB@", plan.names.lab());
+    let tree = map! {
+        "apiVersion" => "v1",
+        "kind" => "ConfigMap",
+        "metadata" => monitoring_metadata(plan, &name, Some(("grafana_dashboard", "1"))),
+        "data" => Yaml::entries([(Key::from(format!("{name}.json")), text.into())]),
     };
     Document::new("ConfigMap", name, tree)
 }

@@ -1,5 +1,6 @@
 //! NetworkPolicy: who may reach the databases.
 
+use super::service::metrics_ports;
 use super::{metadata, selector};
 use crate::document::Document;
 use crate::names::{
@@ -9,8 +10,9 @@ use crate::plan::{FailoverPlan, Plan};
 use crate::value::Cidr;
 use crate::yaml::Yaml;
 
-/// PostgreSQL from the namespace's pods and the given addresses; what nodes ask each other from the lab's own pods; SSH
-/// from anywhere, because `virtctl ssh` comes from KubeVirt's own namespace. The readiness probe needs no rule: what comes
+/// PostgreSQL from the namespace's pods and the given addresses; what nodes ask each other from the lab's own pods; metrics
+/// from pods of all namespaces, because Prometheus is in one whose name and labels each cluster chooses, and they hold
+/// nothing but names of nodes and figures; SSH from anywhere, because `virtctl ssh` comes from KubeVirt's own namespace. The readiness probe needs no rule: what comes
 /// from the pod's own node is always let in.
 pub fn database<'p>(plan: &'p Plan, allowed_clients: &[Cidr]) -> Document<'p> {
     let name = plan.names.lab().to_owned();
@@ -25,6 +27,10 @@ pub fn database<'p>(plan: &'p Plan, allowed_clients: &[Cidr]) -> Document<'p> {
         ),
     };
     let lab = map! { "podSelector" => map! { "matchLabels" => selector(plan) } };
+    let metrics = plan.metrics().map(|metrics| {
+        let numbers: Vec<_> = metrics_ports(metrics).map(|(_, port)| port).collect();
+        map! { "from" => list![map! { "namespaceSelector" => map! {} }], "ports" => ports(&numbers) }
+    });
     let tree = map! {
         "apiVersion" => "networking.k8s.io/v1",
         "kind" => "NetworkPolicy",
@@ -38,6 +44,7 @@ pub fn database<'p>(plan: &'p Plan, allowed_clients: &[Cidr]) -> Document<'p> {
                     "ports" => ports(clients),
                 },
                 map! { "from" => list![lab], "ports" => ports(nodes) },
+                metrics,
                 map! { "ports" => ports(&[22]) },
             ],
         },

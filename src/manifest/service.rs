@@ -1,15 +1,21 @@
 //! Services: where writes go, where reads go, and a host name for each VM.
 
-use super::{metadata, selector};
+use super::{metadata, monitoring_metadata, selector};
 use crate::document::Document;
-use crate::names::{LABEL_NODE, LABEL_ROLE, LEADER_PORT, Node, POSTGRESQL_PORT, Role, STANDBYS_PORT};
-use crate::plan::{FailoverPlan, Plan};
+use crate::names::{
+    EXPORTER_PORT, LABEL_NODE, LABEL_ROLE, LEADER_PORT, METRICS_PORT, Node, POSTGRESQL_PORT, Role,
+    STANDBYS_PORT,
+};
+use crate::plan::{FailoverPlan, MetricsPlan, Plan};
 use crate::value::StandbyMode;
 use crate::yaml::Yaml;
 
 /// The Services of a lab.
 pub fn all(plan: &Plan) -> impl Iterator<Item = Document<'_>> {
-    std::iter::once(primary(plan)).chain(replicas(plan)).chain(std::iter::once(nodes(plan)))
+    std::iter::once(primary(plan))
+        .chain(replicas(plan))
+        .chain(std::iter::once(nodes(plan)))
+        .chain(metrics(plan))
 }
 
 /// To the node that takes writes: the one that the config names, or under Patroni any ready one, whose HAProxy leads on.
@@ -88,6 +94,36 @@ fn nodes(plan: &Plan) -> Document<'_> {
         },
     };
     Document::new("Service", name, tree)
+}
+
+/// Each VM with a database by its own address, ready or not: Prometheus asks them one by one, and those in trouble first of
+/// all.
+fn metrics(plan: &Plan) -> Option<Document<'_>> {
+    let metrics = plan.metrics()?;
+    let name = plan.names.metrics();
+    // a witness has no database
+    let label = plan.failover.patroni().and_then(|_| node_role());
+    let label = label.map(|(key, value)| (key.into(), value.into()));
+    let tree = map! {
+        "apiVersion" => "v1",
+        "kind" => "Service",
+        "metadata" => monitoring_metadata(plan, &name, None),
+        "spec" => map! {
+            "clusterIP" => "None",
+            "publishNotReadyAddresses" => true,
+            "ipFamilies" => families(plan),
+            "ipFamilyPolicy" => plan.ip.policy,
+            "selector" => selector(plan).with(label.into_iter()),
+            "ports" => Yaml::items(metrics_ports(metrics).map(|(name, port)| map! { "name" => name, "port" => port })),
+        },
+    };
+    Some(Document::new("Service", name, tree))
+}
+
+/// Where nodes serve metrics: the names of the ports and their numbers.
+pub(super) fn metrics_ports(metrics: &MetricsPlan) -> impl Iterator<Item = (&'static str, u32)> {
+    let exporter = metrics.has_exporter.then_some(("postgres-exporter", EXPORTER_PORT));
+    std::iter::once(("metrics", METRICS_PORT)).chain(exporter)
 }
 
 /// The first is the one of `clusterIP`, which stays as it is for the life of a Service.

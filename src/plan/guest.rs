@@ -1,5 +1,6 @@
 //! The operating system in the VMs.
 
+use super::monitoring::EXPORTER_PACKAGE;
 use super::release::{DEFAULT_IMAGE, infer_os, release_of};
 use crate::config::Config;
 use crate::config::fields::{Involved, Spanned};
@@ -164,12 +165,14 @@ pub(super) fn plan(
         if is_patroni { (&PATRONI_PACKAGES, &WITNESS_PACKAGES) } else { (&[], &[]) };
     let traffic_control = [family.traffic_control()];
     let of_chaos: &[&str] = if config.chaos_network.is_present() { &traffic_control } else { &[] };
+    let exporter = config.monitoring.or_default().postgres_exporter.or(false);
+    let of_exporter: &[&str] = if exporter { &[EXPORTER_PACKAGE] } else { &[] };
     let (user, authorized_keys) = ssh(&guest, problems);
     GuestPlan {
         os,
         family,
         root: root(&guest, problems),
-        packages: packages(&[family.packages(), of_patroni, of_chaos].concat()),
+        packages: packages(&[family.packages(), of_patroni, of_chaos, of_exporter].concat()),
         witness_packages: packages(of_witness),
         http_proxy: guest.http_proxy.get().map(ToString::to_string),
         user,

@@ -439,6 +439,7 @@ fn check_without_database(config: &Config, problems: &mut Problems) {
         &config.witness,
         &config.service,
         &config.network_policy,
+        &config.monitoring,
         &config.credentials,
     ];
     for key in of_database.into_iter().filter(|key| !matches!(key.place(), Ok(None))) {

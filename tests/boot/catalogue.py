@@ -15,6 +15,7 @@ from scenarios.hardship import Hardship
 from scenarios.life import Life
 from scenarios.load import Load
 from scenarios.machines import Ipv6Machines, Machines, PlainMachine
+from scenarios.monitoring import Monitoring, PatroniMonitoring
 from scenarios.persistent import Persistent
 from scenarios.player import Player
 from scenarios.random_configs import RandomConfigs
@@ -28,6 +29,7 @@ CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN
               (RandomConfigs, None), (Core, DEBIAN_11), (Core, DEBIAN_12), (Core, DEBIAN_13), (Core, FORKY), (Scale, DEBIAN_13),
               (Faults, DEBIAN_13), (Persistent, DEBIAN_13), (patroni.Packages, DEBIAN_13_PATRONI),
               (Topology, DEBIAN_13), (Synchronous, DEBIAN_11), (Warm, FORKY), (Player, DEBIAN_13), (Load, DEBIAN_11), (SharedKernel, DEBIAN_13),
+              (Monitoring, DEBIAN_13), (PatroniMonitoring, DEBIAN_13_PATRONI),
               (Ipv6Only, FEDORA_44_NM), (DualStack, FEDORA_44_NM),
               (Ipv6Only, DEBIAN_13), (DualStack, DEBIAN_13), (Preferred, FEDORA_44_NM), (Preferred, DEBIAN_13)]
 # Scale has a scenario that only Debian's directories make sense of.

@@ -202,7 +202,8 @@ class Network:
 
     @contextlib.contextmanager
     def delayed(self, pod, host, milliseconds):
-        """Connections that this guest makes meanwhile to a host's PostgreSQL take so much longer each way."""
+        """Connections that this guest makes meanwhile to a host's PostgreSQL take so much longer each way. What it yields changes
+        that, with the bytes of a second that may come from there."""
         port = 15432
         run(*in_netns(pod.netns, "nft", "-f", "-"), stdin=f"""
             table ip delayed {{
@@ -214,14 +215,20 @@ class Network:
             """)
         proxy = subprocess.Popen(in_netns(pod.netns, sys.executable, str(pathlib.Path(__file__).with_name("delay.py")),
                                           str(port), host, str(milliseconds)),
-                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+
+        def change(milliseconds, rate=0):
+            proxy.stdin.write(f"{milliseconds} {rate}\n".encode())
+            proxy.stdin.flush()
+
         try:
             if proxy.stdout.readline() != b"listening\n":
                 raise RuntimeError("delay.py does not listen")
-            yield
+            yield change
         finally:
             run(*in_netns(pod.netns, "nft", "delete", "table", "ip", "delayed"))
             end(proxy)
+            proxy.stdin.close()
             proxy.stdout.close()
 
     def remove_pod(self, pod):
@@ -353,6 +360,8 @@ def _police(family, spec, pods, running, name):
                 source = ""
             elif peer == {"podSelector": {}}:
                 source = f"{nft} saddr {family.own} "
+            elif peer == {"namespaceSelector": {}}:
+                source = f"{nft} saddr {{ {family.own}, {family.stranger} }} "
             elif "podSelector" in peer:
                 own = [pod.addresses[name] for vm, pod, _ in running
                        if kubevirt.selects(peer["podSelector"]["matchLabels"], vm.labels)]

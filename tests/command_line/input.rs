@@ -244,6 +244,8 @@ fn the_example_and_the_goldens_hold_every_key() {
         "wal-player",
         "load",
         "chaos",
+        "monitoring",
+        "monitoring-patroni",
     ]
     .map(|case| golden(&format!("{case}/gen.yaml")))
     .concat()

@@ -47,12 +47,12 @@ def expected_selections(case, pods):
     databases = {name for name, labels in pods.items() if labels["virtwork/role"] != "witness"}
     if any(labels["virtwork/role"] == "node" for labels in pods.values()):
         # HAProxy of each node leads on
-        return {"primary": databases, "replicas": databases, "nodes": set(pods)}
+        return {"primary": databases, "replicas": databases, "nodes": set(pods), "metrics": databases}
     now = config.get("primary-node", "primary-0")
     primary = {name for name in pods if name.endswith(f"-{now}")}
     # no selector leaves one out of many
     replicas = databases if now != "primary-0" and len(databases) > 2 else databases - primary
-    return {"primary": primary, "replicas": replicas, "nodes": set(pods)}
+    return {"primary": primary, "replicas": replicas, "nodes": set(pods), "metrics": databases}
 
 
 def check_bundle(case, text, documents):
@@ -112,6 +112,20 @@ def check_bundle(case, text, documents):
         for reason in unrestricted(template["spec"]):
             fault(name, f"Pod Security `restricted` refuses it: {reason}")
         check_pod(name, template["spec"], maps, of("PersistentVolumeClaim"), of("Certificate"), fault)
+    for name, monitor in of("ServiceMonitor").items():
+        found = [s for s in services.values()
+                 if monitor["spec"]["selector"]["matchLabels"].items() <= s["metadata"]["labels"].items()]
+        ports = [{port["name"] for port in service["spec"]["ports"]} for service in found]
+        if ports != [{endpoint["port"] for endpoint in monitor["spec"]["endpoints"]}]:
+            fault(name, "does not find its one Service and all its ports")
+        open_ports = {port["port"] for policy in of("NetworkPolicy").values() for rule in policy["spec"]["ingress"]
+                      if {"namespaceSelector": {}} in rule.get("from", []) for port in rule["ports"]}
+        if of("NetworkPolicy") and open_ports != {port["port"] for service in found for port in service["spec"]["ports"]}:
+            fault(name, "the policy lets others in than Prometheus, or not that")
+    for name, config_map in maps.items():
+        for key, text in config_map["data"].items():
+            if key.endswith(".json") and not json.loads(text)["panels"]:
+                fault(name, "has a dashboard of nothing")
     attached = []
     for name, vm in vms.items():
         pod = pods[name]["spec"]

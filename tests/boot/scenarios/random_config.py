@@ -96,6 +96,8 @@ def draw(random):
         replica=maybe(0.2, lambda: {"anti-affinity": "none"}),
         service=maybe(0.2, lambda: {"annotations": {"example.com/a": "b"}, "ip-family-policy": random.choice(
             ["SingleStack", "PreferDualStack"])}),
+        monitoring=maybe(0.3, lambda: mapping(interval=maybe(0.5, lambda: random.randint(1, 60)), metrics=True, rules=maybe(
+            0.5, lambda: {"lag": random.randint(1, 600)}), dashboard=maybe(0.5, lambda: random.random() < 0.5))),
         network_policy=maybe(0.4, lambda: random.random() < 0.5),
         credentials=maybe(0.3, lambda: {"existing-secret": random.choice(
             ["lab-passwords", {"name": "other", "replication-key": "repl.key", "client-key": "client_key"}])}))
@@ -130,7 +132,7 @@ def features(config):
     found = {f"packages {guest['packages']}", f"root {guest.get('root-disk', 'data-source' in guest)}",
              f"replicas {config['replica-count']}", f"protocol {config['pgbench'].get('protocol')}"}
     found |= {key for key in ("http-proxy", "extra-packages", "ssh") if key in guest}
-    found |= {key for key in ("namespace", "credentials") if key in config}
+    found |= {key for key in ("namespace", "credentials", "monitoring") if key in config}
     found |= {f"addresses {config['service']['ip-family-policy']}"} if "service" in config else set()
     found |= {f"parameter {name}" for name in config["postgresql"]["parameters"]}
     found |= {"wal disk"} if "wal-disk-size" in config["vm"] else set()
