@@ -117,7 +117,9 @@ mod tests {
         let patroni = Plan::new(&Source::new("gen.yaml", patroni)).unwrap();
         let player = Plan::new(&Source::new("gen.yaml", "wal-player: replication\n")).unwrap();
         let player = player.wal_player.as_ref().and_then(WalPlayerPlan::replication).unwrap();
+        let client = Plan::new(&Source::new("gen.yaml", "client: {count: 1}\n")).unwrap();
         for (template, holes) in [
+            (settings::CLIENT_ENV, settings::client_env(&client, client.ledger.as_ref().unwrap())),
             (NETWORK_DATA, network_data(&plan)),
             (RPM_NETWORK_DATA, network_data(&plan)),
             (USER_DATA, user_data(&plan, Role::Primary)),

@@ -1,5 +1,6 @@
 //! What the config means: every default and every cross-check.
 
+mod client;
 mod credentials;
 mod failover;
 mod guest;
@@ -16,6 +17,7 @@ mod sizing;
 mod vm;
 mod wal_player;
 
+pub use client::LedgerPlan;
 pub use credentials::CredentialsPlan;
 pub use failover::{FailoverPlan, PatroniPlan};
 pub use guest::{Family, GuestPlan, RootPlan};
@@ -67,6 +69,8 @@ pub struct Plan {
     pub kustomization: bool,
     /// The passwords' source.
     pub credentials: CredentialsPlan,
+    /// Who keeps account of what the database acknowledged.
+    pub ledger: Option<LedgerPlan>,
     /// What measures consumers of WAL.
     pub wal_player: Option<WalPlayerPlan>,
     /// Advice for stderr.
@@ -113,7 +117,8 @@ impl Plan {
 
     /// The name of each VM with a database.
     pub fn databases(&self) -> impl Iterator<Item = String> {
-        let machines = self.machines.iter().filter(|machines| machines.role != Role::Witness);
+        let has_one = |role| !matches!(role, Role::Witness | Role::Client);
+        let machines = self.machines.iter().filter(move |machines| has_one(machines.role));
         machines.flat_map(Machines::nodes).map(|node| node.vm(&self.names))
     }
 
@@ -139,15 +144,17 @@ impl Plan {
         let mut notes = Vec::new();
         let replica_count = config.replica_count.or(1);
         let failover = failover::plan(config, replica_count, problems, &mut notes);
-        let roles = if has_database { failover.roles(replica_count) } else { Vec::new() };
+        let ledger = client::plan(config, replica_count, problems);
+        let mut roles = if has_database { failover.roles(replica_count) } else { Vec::new() };
+        roles.extend(ledger.as_ref().map(|ledger| (Role::Client, ledger.count)));
         let names = names::plan(config, &roles, problems);
         let labels = metadata::labels(&config.labels, problems);
         let annotations = metadata::annotations(config, &labels, problems, &mut notes);
         let pgbench = pgbench::plan(config, problems, &mut notes);
         let is_patroni = failover.patroni().is_some();
         let postgresql =
-            postgresql::plan(config, replica_count, pgbench.clients, is_patroni, problems, &mut notes);
-        let needs = Needs::new(config, &pgbench, &postgresql);
+            postgresql::plan(config, replica_count, (pgbench.clients, ledger.as_ref()), is_patroni, problems, &mut notes);
+        let needs = Needs::new(config, &pgbench, &postgresql, ledger.as_ref());
         let guest = guest::plan(config, is_patroni, problems, &mut notes);
         let ip = ip::plan(config, &names, guest.os, problems);
         let credentials = credentials::plan(config, &names, &roles, is_patroni, problems);
@@ -174,6 +181,7 @@ impl Plan {
             ip,
             kustomization: config.kustomization.or(false),
             credentials,
+            ledger,
             wal_player,
             names,
             notes: once(notes),

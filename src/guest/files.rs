@@ -1,6 +1,6 @@
 //! The files of the guests: what they are called in the ConfigMap, and where they belong.
 
-use crate::names::Role::{self, Node, Primary, Replica, Witness};
+use crate::names::Role::{self, Client, Node, Primary, Replica, Witness};
 use crate::plan::Family::{self, Debian, Rpm};
 use crate::plan::{Plan, WalPlayerPlan};
 use std::fmt::Write as _;
@@ -51,13 +51,22 @@ const PATRONI: &[Role] = &[Node, Witness];
 /// Those and of a manual lab.
 const BOTH: &[Role] = &[Primary, Replica, Node, Witness];
 
-/// The roles whose files a lab's ConfigMap has: all of its mode, whether or not there are VMs of each.
-pub fn roles(plan: &Plan) -> &'static [Role] {
-    if plan.failover.patroni().is_some() { PATRONI } else { MANUAL }
+/// Those and what is no node.
+const ALL: &[Role] = &[Primary, Replica, Node, Witness, Client];
+
+/// The roles whose files a lab's ConfigMap has: all of its mode, whether or not there are VMs of each, and of clients where
+/// there are some.
+pub fn roles(plan: &Plan) -> Vec<Role> {
+    let nodes = if plan.failover.patroni().is_some() { PATRONI } else { MANUAL };
+    let clients = plan.ledger.as_ref().map(|_| Client);
+    nodes.iter().copied().chain(clients).collect()
 }
 
 /// The roles of nodes that have a database.
 const DATABASES: &[Role] = &[Primary, Replica, Node];
+
+/// The roles that talk to one.
+const SPEAKERS: &[Role] = &[Primary, Replica, Node, Client];
 
 /// Files that a lab has for one and the same reason.
 struct Part {
@@ -68,10 +77,18 @@ struct Part {
 /// All parts, in the order in which a reader meets their files.
 static PARTS: &[Part] = &[
     Part { is_wanted: |_| true, files: NODES },
-    Part { is_wanted: |plan| plan.failover.patroni().is_some() || has_player(plan), files: PYTHON },
-    Part { is_wanted: has_player, files: LIBPQ },
+    Part {
+        is_wanted: |plan| plan.failover.patroni().is_some() || has_player(plan) || has_ledger(plan),
+        files: PYTHON,
+    },
+    Part { is_wanted: |plan| has_player(plan) || has_ledger(plan), files: LIBPQ },
     Part { is_wanted: has_player, files: WAL_PLAYER },
+    Part { is_wanted: has_ledger, files: LEDGER },
 ];
+
+fn has_ledger(plan: &Plan) -> bool {
+    plan.ledger.is_some()
+}
 
 fn has_player(plan: &Plan) -> bool {
     plan.wal_player.as_ref().and_then(WalPlayerPlan::replication).is_some()
@@ -104,12 +121,12 @@ static NODES: &[File] = &files! {
     "patroni/virtwork-patroni-watch.service" => "/etc/systemd/system/virtwork-patroni-watch.service" for &[Node], None;
     "patroni/virtwork-patroni-watch.sh" => "/usr/local/sbin/virtwork-patroni-watch.sh" for &[Node], None;
     "patroni/virtwork-patroni-status.sh" => "/usr/local/sbin/virtwork-status" for PATRONI, None;
-    "common/node.sh" => "/usr/local/lib/virtwork/node.sh" for BOTH, None;
+    "common/node.sh" => "/usr/local/lib/virtwork/node.sh" for ALL, None;
     "common/wal.sh" => "/usr/local/lib/virtwork/wal.sh" for MANUAL, None;
-    "common/disks.sh" => "/usr/local/lib/virtwork/disks.sh" for BOTH, None;
-    "common/lib.sh" => "/usr/local/lib/virtwork/lib.sh" for BOTH, None;
-    "rpm/family.sh" => "/usr/local/lib/virtwork/family.sh" for BOTH, Some(Rpm);
-    "debian/family.sh" => "/usr/local/lib/virtwork/family.sh" for BOTH, Some(Debian);
+    "common/disks.sh" => "/usr/local/lib/virtwork/disks.sh" for ALL, None;
+    "common/lib.sh" => "/usr/local/lib/virtwork/lib.sh" for ALL, None;
+    "rpm/family.sh" => "/usr/local/lib/virtwork/family.sh" for ALL, Some(Rpm);
+    "debian/family.sh" => "/usr/local/lib/virtwork/family.sh" for ALL, Some(Debian);
     "debian/createcluster.conf" => "/etc/postgresql-common/createcluster.d/virtwork.conf" for BOTH, Some(Debian);
     "common/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for DATABASES, None;
     "rpm/postgresql.service.d-virtwork.conf" => "/etc/systemd/system/postgresql.service.d/virtwork.conf" for MANUAL, Some(Rpm);
@@ -129,12 +146,12 @@ static NODES: &[File] = &files! {
 
 /// What programs in Python share.
 static PYTHON: &[File] = &files! {
-    "common/lab.py" => "/usr/local/lib/virtwork/lab.py" for BOTH, None;
+    "common/lab.py" => "/usr/local/lib/virtwork/lab.py" for ALL, None;
 };
 
 /// What those share that talk to PostgreSQL.
 static LIBPQ: &[File] = &files! {
-    "common/libpq.py" => "/usr/local/lib/virtwork/libpq.py" for DATABASES, None;
+    "common/libpq.py" => "/usr/local/lib/virtwork/libpq.py" for SPEAKERS, None;
 };
 
 /// The lab's own WAL player.
@@ -143,6 +160,14 @@ static WAL_PLAYER: &[File] = &files! {
     "player/virtwork-wal-player.service" => "/etc/systemd/system/virtwork-wal-player.service" for DATABASES, None;
     "player/virtwork-database.service.d-wal-player.conf" =>
         "/etc/systemd/system/virtwork-database.service.d/wal-player.conf" for DATABASES, None;
+};
+
+/// The ledger of what the database acknowledged.
+static LEDGER: &[File] = &files! {
+    "client/virtwork-client-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Client], None;
+    "client/virtwork-client-setup.sh" => "/usr/local/sbin/virtwork-client-setup.sh" for &[Client], None;
+    "client/virtwork-ledger.service" => "/etc/systemd/system/virtwork-ledger.service" for &[Client], None;
+    "client/virtwork-ledger.py" => "/usr/local/sbin/virtwork-ledger" for &[Client], None;
 };
 
 /// The files of a plan's lab.
@@ -165,7 +190,7 @@ pub fn list(plan: &Plan) -> String {
     }
     for file in of(plan) {
         let mode = if file.path.starts_with("/usr/local/sbin/") { "0755" } else { "0644" };
-        let (all, each): (&[&str], Vec<_>) = (&["all"], names(file.roles, roles));
+        let (all, each): (&[&str], Vec<_>) = (&["all"], names(file.roles, &roles));
         let lines = if each.len() == roles.len() { all } else { &each };
         for role in lines {
             let _ = writeln!(list, "{role} {mode} {} {}", file.key(), file.path);
@@ -203,7 +228,7 @@ mod tests {
         for (image, failover) in images.into_iter().flat_map(|image| [(image, "manual"), (image, "patroni")])
         {
             let config = format!(
-                "failover: {failover}\nwal-player: replication\n\
+                "failover: {failover}\nwal-player: replication\nclient: {{count: 1}}\n\
                  guest: {{image: \"quay.io/containerdisks/{image}\", packages: preinstalled}}\n"
             );
             let plan = Plan::new(&Source::new("gen.yaml", &config)).unwrap();
@@ -221,7 +246,7 @@ mod tests {
     #[test]
     fn no_role_has_two_files_in_one_place() {
         for family in [Rpm, Debian] {
-            for role in [Primary, Replica, Node, Witness] {
+            for role in [Primary, Replica, Node, Witness, Client] {
                 let mut paths = BTreeSet::new();
                 for file in all().filter(|file| {
                     file.roles.contains(&role) && file.family.is_none_or(|wanted| wanted == family)

@@ -2,7 +2,7 @@
 
 use super::template::{Renderer, Template, conf, template};
 use crate::names::POSTGRESQL_PORT;
-use crate::plan::{PatroniPlan, Plan, ReplicationPlan, SynchronousPlan, WalPlayerPlan};
+use crate::plan::{LedgerPlan, PatroniPlan, Plan, ReplicationPlan, SynchronousPlan, WalPlayerPlan};
 use crate::value::{Schedule, StandbyMode, SynchronousMethod};
 use minijinja::context;
 use minijinja::value::Value;
@@ -14,6 +14,8 @@ pub const LAB_ENV: Template = template!("lab.env");
 pub const PATRONI_ENV: Template = template!("patroni.env");
 /// What labs with a WAL player of their own have in it besides.
 pub const WAL_PLAYER_ENV: Template = template!("wal-player.env");
+/// What labs with clients have in it besides.
+pub const CLIENT_ENV: Template = template!("client.env");
 /// The managed settings of `/etc/virtwork/postgresql.conf`.
 pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 
@@ -79,6 +81,16 @@ pub fn wal_player_env(player: &ReplicationPlan) -> Value {
     }
 }
 
+/// What fills the holes of [`CLIENT_ENV`].
+pub fn client_env(plan: &Plan, ledger: &LedgerPlan) -> Value {
+    context! {
+        client_packages => plan.guest.client_packages.join(" "),
+        rate => ledger.rate.to_string(),
+        read_rate => ledger.read_rate.to_string(),
+        retain => ledger.retain.to_string(),
+    }
+}
+
 /// `/etc/virtwork/lab.env`.
 pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     let mut env = renderer.render(&LAB_ENV, lab_env(plan))?;
@@ -87,6 +99,9 @@ pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     }
     if let Some(player) = plan.wal_player.as_ref().and_then(WalPlayerPlan::replication) {
         env.push_str(&renderer.render(&WAL_PLAYER_ENV, wal_player_env(player))?);
+    }
+    if let Some(ledger) = &plan.ledger {
+        env.push_str(&renderer.render(&CLIENT_ENV, client_env(plan, ledger))?);
     }
     Ok(env)
 }

@@ -423,7 +423,7 @@ pub(super) fn without_database(config: &Config, problems: &mut Problems) -> Conf
 
 /// Keys of the database beside `database: false`, and a bundle of nothing.
 fn check_without_database(config: &Config, problems: &mut Problems) {
-    let of_database: [&dyn Involved; 15] = [
+    let of_database: [&dyn Involved; 16] = [
         &config.replica_count,
         &config.wal_keep_size,
         &config.pgbench_scale,
@@ -436,6 +436,7 @@ fn check_without_database(config: &Config, problems: &mut Problems) {
         &config.primary,
         &config.replica,
         &config.witness,
+        &config.client,
         &config.service,
         &config.network_policy,
         &config.credentials,
