@@ -48,7 +48,6 @@ section! {
             objects: &["ConfigMap"],
             change: Restart,
         }
-        /// Any key of `vm`.
         ..vm: Vm
     }
 }

@@ -177,17 +177,17 @@ macro_rules! section {
                 $(#[goes_with($leader:ident)])?
                 $key:literal => $field:ident: $type:ty { $($column:ident: $value:expr),* $(,)? }
             )+
-            $(
-                $(#[doc = $more_about:literal])+
-                ..$more:ident: $more_type:ty
-            )?
+            $(..$more:ident: $more_type:ty)?
         }
     ) => {
         $(#[doc = $doc])+
         #[derive(Debug, Clone)]
         pub struct $section $(<$kind>)? {
             $($(#[doc = $about])+ pub $field: Field<$type>,)+
-            $($(#[doc = $more_about])+ pub $more: $more_type,)?
+            $(
+                /// The keys of another section.
+                pub $more: $more_type,
+            )?
         }
 
         impl $(<$kind>)? Default for $section $(<$kind>)? {

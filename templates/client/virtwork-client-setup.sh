@@ -17,7 +17,7 @@ main() {
   PACKAGES=$CLIENT_PACKAGES
   install_packages
   systemctl --no-block start qemu-guest-agent.service 2>/dev/null || true
-  ldconfig -p | grep -q 'libpq\.so\.5 ' ||
+  python3 -I -c 'import ctypes; ctypes.CDLL("libpq.so.5")' 2>/dev/null ||
     refuse "not installed: libpq; use an image that has PostgreSQL's client, or let this one install packages"
   mount_disk data virtwork-data "$DIRECTORY"
   # No data of a server lies in these places: a disk of a node was attached to a client.

@@ -31,7 +31,7 @@ LEDGER_RETAIN={retain}
 """
 SETTINGS = """
 listen_addresses = '{address}'
-unix_socket_directories = '{directory}'
+unix_socket_directories = ''
 fsync = off
 wal_keep_size = '256MB'
 wal_receiver_timeout = '3s'
@@ -79,7 +79,7 @@ class Server:
 
     def configure(self, further=""):
         with open(self.data / "postgresql.conf", "a") as file:
-            file.write(SETTINGS.format(address=self.address, directory=WORK) + further)
+            file.write(SETTINGS.format(address=self.address) + further)
         with open(self.data / "pg_hba.conf", "a") as file:
             file.write("host all,replication all 127.0.0.0/8 trust\n")
 
@@ -395,7 +395,7 @@ def inside():
             story()
             print(f"  {time.monotonic() - started:.0f} s", flush=True)
     except BaseException:
-        for file in [WORK / "log", *sorted(WORK.glob("lines.*"))[-1:]]:
+        for file in [*WORK.glob("server.log"), *WORK.glob("log"), *sorted(WORK.glob("lines.*"))[-1:]]:
             print(f"--- {file}", *file.read_text().splitlines()[-40:], sep="\n")
         raise
 
@@ -404,5 +404,6 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["inside"]:
         inside()
     else:
+        # The shell is there for orphans, which somebody has to wait for.
         sys.exit(subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child",
-                                 sys.executable, __file__, "inside"]).returncode)
+                                 "bash", "-c", '"$@"; exit', "-", sys.executable, __file__, "inside"]).returncode)
