@@ -24,6 +24,7 @@ main() {
   [[ ! -e $DIRECTORY/data/PG_VERSION && -z $(compgen -G "$DIRECTORY/*/main/PG_VERSION") ]] ||
     refuse "the data disk is that of a database; nothing was touched; attach the client's own"
   create_owner
+  DATA_MOUNT=$DIRECTORY label_files
   read_client_password
   systemctl --no-block start virtwork-ledger.service
   log "set-up is complete, starting the ledger"

@@ -405,7 +405,8 @@ class Ledger:
     def note(self, mark: str, path: Path, number: int) -> None:
         """Soon on the disk: many at once, so no commit waits for the disk of this machine, unless that hangs."""
         with self.noting:
-            while len(self.notes) > 50_000 and not self.ended.is_set():
+            # (The caller may hold the lock of a path where it reserves.)
+            while mark != "R" and len(self.notes) > 50_000 and not self.ended.is_set():
                 self.noting.wait(1)
             self.notes.append((mark, path, number, time.time()))
             self.notes_given += 1
