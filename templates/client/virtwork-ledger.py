@@ -715,7 +715,7 @@ class Ledger:
             settled = [path for path in self.paths.values() if path.settled_at is not None and path.settled_at <= now]
             if not settled and now < due:
                 continue
-            if settled and reason != "start":
+            if settled:
                 reason = "gap"
             for path in settled:
                 path.settled_at = None

@@ -78,7 +78,11 @@ class Connection:
         given_up = time.monotonic() + self.patience
         answer = select.poll()
         answer.register(_pq.PQsocket(self._session), select.POLLIN)
-        while _pq.PQconsumeInput(self._session) and _pq.PQisBusy(self._session):
+        while True:
+            if not _pq.PQconsumeInput(self._session):
+                raise Failure(self._message())
+            if not _pq.PQisBusy(self._session):
+                break
             left = given_up - time.monotonic()
             if left <= 0:
                 self._cancel()
