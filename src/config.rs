@@ -134,7 +134,7 @@ section! {
             example: "{storage-class: slow}",
             with: "failover: patroni, guest: {image: \"quay.io/containerdisks/debian:13\"}",
         }
-        /// VMs outside of the database that keep account of what it acknowledged (docs/client.md). Any key of `vm` may stand here,
+        /// VMs outside of the database that keep account of what it acknowledged: docs/client.md. Any key of `vm` may stand here,
         /// too, such as `storage-class`; of `vm` itself they take where they run and what their disks are, not how large
         /// databases are.
         "client" => client: Client {}

@@ -152,8 +152,14 @@ impl Plan {
         let annotations = metadata::annotations(config, &labels, problems, &mut notes);
         let pgbench = pgbench::plan(config, problems, &mut notes);
         let is_patroni = failover.patroni().is_some();
-        let postgresql =
-            postgresql::plan(config, replica_count, (pgbench.clients, ledger.as_ref()), is_patroni, problems, &mut notes);
+        let postgresql = postgresql::plan(
+            config,
+            replica_count,
+            (pgbench.clients, ledger.as_ref()),
+            is_patroni,
+            problems,
+            &mut notes,
+        );
         let needs = Needs::new(config, &pgbench, &postgresql, ledger.as_ref());
         let guest = guest::plan(config, is_patroni, problems, &mut notes);
         let ip = ip::plan(config, &names, guest.os, problems);

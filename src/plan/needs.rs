@@ -66,7 +66,12 @@ const ETCD_DISK: u128 = 1 << 30;
 const LEDGER_DISK: u128 = 1 << 30;
 
 impl<'c> Needs<'c> {
-    pub(super) fn new(config: &'c Config, pgbench: &PgbenchPlan, postgresql: &PostgresqlPlan, ledger: Option<&LedgerPlan>) -> Self {
+    pub(super) fn new(
+        config: &'c Config,
+        pgbench: &PgbenchPlan,
+        postgresql: &PostgresqlPlan,
+        ledger: Option<&LedgerPlan>,
+    ) -> Self {
         let wal = sizing::Wal {
             max_wal_size: postgresql.max_wal_size,
             retained: postgresql.max_slot_wal_keep_size.max(postgresql.wal_keep_size),

@@ -173,7 +173,7 @@ def service(server):
 def cut(*addresses):
     """Nobody hears of them, and nobody is told."""
     rules = "".join(f"ip saddr {address} drop; ip daddr {address} drop; " for address in addresses)
-    run("nft", f"table ip cut {{ chain out {{ type filter hook output priority 0; {rules} }} }}")
+    run("nft", f"table ip cut {{ chain out {{ type filter hook output priority 0; {rules}}}; }}")
     yield
     run("nft", "delete table ip cut")
 
