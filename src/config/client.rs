@@ -12,7 +12,7 @@ section! {
         /// Number of client VMs, each with a ledger of its own.
         #[whole(0..=16, "clients", "each keeps a few sessions of the primary busy")]
         "count" => count: u32 {
-            default: Literal("0"),
+            default: Words("none"),
             example: "1",
             also: &["clients", "replicas"],
             objects: &["Secret", "ConfigMap", "NetworkPolicy", "DataVolume", "VirtualMachine"],

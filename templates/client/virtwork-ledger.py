@@ -472,6 +472,10 @@ class Ledger:
                 return
             before, self.system, self.timeline = self.timeline or None, system, timeline
         self.save()
+        if before is not None:
+            # A promotion may have been too quick for a gap.
+            for path in self.paths.values():
+                path.settled_at = time.monotonic() + SETTLED
         tell("ledger-database", {"ledger": self.name, "system": system, "server": server, "timeline": timeline,
                                  "timelineBefore": before})
 
@@ -573,8 +577,8 @@ class Ledger:
             if timeline >= self.timeline:
                 return session
             # A former primary that nobody has stopped yet knows nothing of what its successor acknowledged.
-            session.close()
             failure = libpq.Failure(f"{session.host} is on timeline {timeline}, another primary was on {self.timeline}")
+            session.close()
         raise failure
 
     def verify_path(self, session: libpq.Connection, path: Path, reason: str, thoroughly: bool) -> dict[str, Any]:

@@ -242,6 +242,7 @@ fn the_example_and_the_goldens_hold_every_key() {
         "klio",
         "klio-alone",
         "wal-player",
+        "client",
     ]
     .map(|case| golden(&format!("{case}/gen.yaml")))
     .concat()

@@ -275,20 +275,23 @@ def asynchronous(primary, standby, ledger):
     name = ledger.status()["ledger"]
     wait_for("the standby streams", lambda: primary.sql("SELECT count(*) FROM pg_stat_replication") == "1")
     ledger.writes()
-    with cut(standby.address):
-        time.sleep(1.5)
-        primary.kill()
+    standby.sql("ALTER SYSTEM SET primary_conninfo = ''")
+    standby.sql("SELECT pg_reload_conf()")
+    wait_for("nothing streams", lambda: primary.sql("SELECT count(*) FROM pg_stat_replication") == "0")
+    time.sleep(2)
+    primary.kill()
     # until all is on the ledger's disk
     time.sleep(0.5)
     wanted = {path: acknowledged(path) - standby.ids(name, path) for path in ("service", "hosts")}
     standby.sql("SELECT pg_promote()")
+    standby.sql("ALTER SYSTEM RESET primary_conninfo")
     service(standby)
     wait_for("it compares after the gap", lambda: {line["path"] for line in ledger.signals("ledger-verify", reason="gap", timeline=2)}
              == {"service", "hosts"})
     for path, line in ledger.verify().items():
         print(f"  {path}: {line['lost']} lost, as the positions say {len(wanted[path])}")
         expect_equal(line["lost"], len(wanted[path]), f"{path}: lost")
-        assert line["lost"] > 50, line
+        assert line["lost"] > 30, line
         told = [line for line in ledger.signals("ledger-verify", path=path) if line["newlyLost"]]
         expect_equal(sum(line["newlyLost"] for line in told), len(wanted[path]), f"{path}: told")
 
