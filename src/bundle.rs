@@ -90,6 +90,8 @@ impl Bundle {
         });
         let policy =
             plan.network_policy.iter().map(|clients| manifest::network_policy::database(plan, clients));
+        let of_clients = plan.network_policy.iter().filter(|_| plan.ledger.is_some());
+        let of_clients = of_clients.map(|_| manifest::network_policy::client(plan));
         credentials
             .chain(cloudinit)
             .chain(guest.map(|guest| manifest::config_map::guest(plan, guest)))
@@ -100,6 +102,7 @@ impl Bundle {
             )
             .chain(guest.into_iter().flat_map(|_| manifest::service::all(plan)))
             .chain(policy)
+            .chain(of_clients)
             .chain(vms(plan).flat_map(|(vm, node)| manifest::data_volume::disks(plan, vm, node)))
             .chain(vms(plan).map(|(vm, node)| manifest::virtual_machine::vm(plan, vm, node)))
             .chain(wal_player(plan))

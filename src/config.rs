@@ -1,6 +1,7 @@
 //! What was typed: the config file, key by key, with places and without defaults.
 
 pub mod chaos_network;
+pub mod client;
 pub mod credentials;
 pub mod example;
 pub mod failover;
@@ -22,6 +23,7 @@ use crate::value::{
     AnnotationKey, AnnotationValue, LabName, LabelKey, LabelValue, Namespace, NodeName, PgSize,
 };
 use chaos_network::ChaosNetwork;
+use client::Client;
 use credentials::Credentials;
 use failover::Failover;
 use fields::{Entries, Field, Fields, Value};
@@ -136,6 +138,10 @@ section! {
             example: "{storage-class: slow}",
             with: "failover: patroni, guest: {image: \"quay.io/containerdisks/debian:13\"}",
         }
+        /// VMs outside of the database that keep account of what it acknowledged: docs/client.md. Any key of `vm` may stand here,
+        /// too, such as `storage-class`; of `vm` itself they take where they run and what their disks are, not how large
+        /// databases are.
+        "client" => client: Client {}
         /// The Services in front of the databases.
         "service" => service: Service {}
         /// What is measured of replication: a sampler on each node, and what Prometheus is told.

@@ -120,7 +120,9 @@ mod tests {
         let chaos = Plan::new(&Source::new("gen.yaml", "chaos-network: {latency: 80ms}\n")).unwrap();
         let load = Plan::new(&Source::new("gen.yaml", "pgbench: {read-replicas: 2}\n")).unwrap();
         let monitored = Plan::new(&Source::new("gen.yaml", "monitoring: {}\n")).unwrap();
+        let client = Plan::new(&Source::new("gen.yaml", "client: {count: 1}\n")).unwrap();
         for (template, holes) in [
+            (settings::CLIENT_ENV, settings::client_env(&client, client.ledger.as_ref().unwrap())),
             (NETWORK_DATA, network_data(&plan)),
             (RPM_NETWORK_DATA, network_data(&plan)),
             (USER_DATA, user_data(&plan, Role::Primary)),

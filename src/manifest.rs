@@ -14,8 +14,8 @@ pub mod service_monitor;
 pub mod virtual_machine;
 
 use crate::names::{
-    COMPONENT, LABEL_COMPONENT, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME, LABEL_NODE, LABEL_PART_OF,
-    LABEL_ROLE, MONITORING_COMPONENT, Node, PLAYER_COMPONENT,
+    CLIENT_COMPONENT, COMPONENT, LABEL_COMPONENT, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME, LABEL_NODE,
+    LABEL_PART_OF, LABEL_ROLE, MONITORING_COMPONENT, Node, PLAYER_COMPONENT, Role,
 };
 use crate::plan::Plan;
 use crate::yaml::{Key, Yaml};
@@ -65,7 +65,11 @@ fn monitoring_metadata<'p>(
 
 /// The labels of every object, of the VMs' pods and of their disks.
 fn labels(plan: &Plan, node: Option<Node>) -> Yaml<'_> {
-    labels_of(plan, "postgresql", COMPONENT, node)
+    match node {
+        // no Service and no policy of the databases selects it
+        Some(Node { role: Role::Client, .. }) => labels_of(plan, "virtwork-ledger", CLIENT_COMPONENT, node),
+        _ => labels_of(plan, "postgresql", COMPONENT, node),
+    }
 }
 
 /// The labels of the WAL player, whose pod no Service and no policy of the databases selects.
@@ -94,6 +98,11 @@ fn labels_of<'p>(
 /// What selects the VMs of the lab, and nothing of another lab in the namespace.
 fn selector(plan: &Plan) -> Yaml<'_> {
     map! { LABEL_INSTANCE => plan.names.lab(), LABEL_COMPONENT => COMPONENT }
+}
+
+/// What selects the clients of the lab.
+fn client_selector(plan: &Plan) -> Yaml<'_> {
+    map! { LABEL_INSTANCE => plan.names.lab(), LABEL_COMPONENT => CLIENT_COMPONENT }
 }
 
 /// A mapping of strings, where there are any.

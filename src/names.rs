@@ -16,6 +16,8 @@ pub const LABEL_ROLE: &str = "virtwork/role";
 pub const LABEL_NODE: &str = "virtwork/node";
 /// Value of [`LABEL_COMPONENT`].
 pub const COMPONENT: &str = "database";
+/// The same of what uses the databases and is none.
+pub const CLIENT_COMPONENT: &str = "client";
 /// The same of what measures consumers of WAL.
 pub const PLAYER_COMPONENT: &str = "wal-player";
 /// The same of what tells Prometheus about the lab.
@@ -63,6 +65,8 @@ pub enum Role {
     Node,
     /// Is the third member of etcd, and has no database.
     Witness,
+    /// Uses the database from outside.
+    Client,
 }
 
 /// A VM of the lab.
@@ -89,6 +93,7 @@ impl Role {
             Self::Replica => "replica",
             Self::Node => "node",
             Self::Witness => "witness",
+            Self::Client => "client",
         }
     }
 }
@@ -143,6 +148,11 @@ impl Names {
     /// The Secret of the passwords.
     pub fn credentials(&self) -> String {
         [&self.lab, "-credentials"].concat()
+    }
+
+    /// The NetworkPolicy of the clients.
+    pub fn client_policy(&self) -> String {
+        [&self.lab, "-", CLIENT_COMPONENT].concat()
     }
 
     /// The ConfigMap of the guests' files.

@@ -1,6 +1,7 @@
 //! What the config means: every default and every cross-check.
 
 mod chaos_network;
+mod client;
 mod credentials;
 mod failover;
 mod guest;
@@ -19,6 +20,7 @@ mod vm;
 mod wal_player;
 
 pub use chaos_network::{ChaosPlan, EffectsPlan, WindowPlan};
+pub use client::LedgerPlan;
 pub use credentials::CredentialsPlan;
 pub use failover::{FailoverPlan, PatroniPlan};
 pub use guest::{Family, GuestPlan, RootPlan};
@@ -75,6 +77,8 @@ pub struct Plan {
     pub chaos: Option<ChaosPlan>,
     /// What is measured of replication.
     pub monitoring: Option<MonitoringPlan>,
+    /// Who keeps account of what the database acknowledged.
+    pub ledger: Option<LedgerPlan>,
     /// What measures consumers of WAL.
     pub wal_player: Option<WalPlayerPlan>,
     /// Advice for stderr.
@@ -121,7 +125,8 @@ impl Plan {
 
     /// The name of each VM with a database.
     pub fn databases(&self) -> impl Iterator<Item = String> {
-        let machines = self.machines.iter().filter(|machines| machines.role != Role::Witness);
+        let has_one = |role| !matches!(role, Role::Witness | Role::Client);
+        let machines = self.machines.iter().filter(move |machines| has_one(machines.role));
         machines.flat_map(Machines::nodes).map(|node| node.vm(&self.names))
     }
 
@@ -152,15 +157,23 @@ impl Plan {
         let mut notes = Vec::new();
         let replica_count = config.replica_count.or(1);
         let failover = failover::plan(config, replica_count, problems, &mut notes);
-        let roles = if has_database { failover.roles(replica_count) } else { Vec::new() };
+        let ledger = client::plan(config, replica_count, problems);
+        let mut roles = if has_database { failover.roles(replica_count) } else { Vec::new() };
+        roles.extend(ledger.as_ref().map(|ledger| (Role::Client, ledger.count)));
         let names = names::plan(config, &roles, problems);
         let labels = metadata::labels(&config.labels, problems);
         let annotations = metadata::annotations(config, &labels, problems, &mut notes);
         let pgbench = pgbench::plan(config, problems, &mut notes);
         let is_patroni = failover.patroni().is_some();
-        let postgresql =
-            postgresql::plan(config, replica_count, pgbench.connections(), is_patroni, problems, &mut notes);
-        let needs = Needs::new(config, &pgbench, &postgresql);
+        let postgresql = postgresql::plan(
+            config,
+            replica_count,
+            (pgbench.connections(), ledger.as_ref()),
+            is_patroni,
+            problems,
+            &mut notes,
+        );
+        let needs = Needs::new(config, &pgbench, &postgresql, ledger.as_ref());
         let guest = guest::plan(config, is_patroni, problems, &mut notes);
         let monitoring = monitoring::plan(config, guest.family, problems);
         let ip = ip::plan(config, &names, guest.os, problems);
@@ -191,6 +204,7 @@ impl Plan {
             credentials,
             chaos,
             monitoring,
+            ledger,
             wal_player,
             names,
             notes: once(notes),

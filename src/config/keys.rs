@@ -164,7 +164,8 @@ impl Change {
 /// - `#[instead_of(field, …)]`: the keys that exclude it, and whose place it takes in `over`;
 /// - `#[goes_with(field)]`: the key that it came with; `over` does not keep it below another.
 ///
-/// `struct Name or field` may also be written as the value of that field alone.
+/// `struct Name or field` may also be written as the value of that field alone. After the last key, `..field: Section` adds the
+/// keys of another section to its own.
 macro_rules! section {
     (
         $(#[doc = $doc:literal])+
@@ -176,17 +177,22 @@ macro_rules! section {
                 $(#[goes_with($leader:ident)])?
                 $key:literal => $field:ident: $type:ty { $($column:ident: $value:expr),* $(,)? }
             )+
+            $(..$more:ident: $more_type:ty)?
         }
     ) => {
         $(#[doc = $doc])+
         #[derive(Debug, Clone)]
         pub struct $section $(<$kind>)? {
             $($(#[doc = $about])+ pub $field: Field<$type>,)+
+            $(
+                /// The keys of another section.
+                pub $more: $more_type,
+            )?
         }
 
         impl $(<$kind>)? Default for $section $(<$kind>)? {
             fn default() -> Self {
-                Self { $($field: Field::Absent),+ }
+                Self { $($field: Field::Absent,)+ $($more: <$more_type>::default())? }
             }
         }
 
@@ -217,7 +223,15 @@ macro_rules! section {
                         kept.$field = Field::Absent;
                     }
                 )?)+
-                Self { $($field: self.$field.over(&kept.$field)),+ }
+                Self { $($field: self.$field.over(&kept.$field),)+ $($more: self.$more.over(&base.$more))? }
+            }
+
+            /// Reads its keys, and leaves those of others.
+            pub(crate) fn take(fields: &mut Fields) -> Self {
+                Self {
+                    $($field: section!(@read fields $key $(, $bounds, $unit, $why)?),)+
+                    $($more: <$more_type>::take(fields))?
+                }
             }
         }
 
@@ -229,8 +243,8 @@ macro_rules! section {
                     return $short.map(|$short| Self { $short, ..Self::default() });
                 })?
                 let mut fields = Fields::of(node, problems)?;
-                let section = Self { $($field: section!(@read fields $key $(, $bounds, $unit, $why)?)),+ };
-                fields.finish(Self::KEYS);
+                let section = Self::take(&mut fields);
+                section!(@finish fields, Self::KEYS $(, <$more_type>::KEYS)?);
                 Some(section)
             }
         }
@@ -242,6 +256,8 @@ macro_rules! section {
     (@whole $bounds:expr, $unit:expr, $reason:expr) => {
         const { &$crate::config::keys::Whole { bounds: $bounds, unit: $unit, reason: $reason } }
     };
+    (@finish $fields:ident, $keys:expr) => { $fields.finish($keys) };
+    (@finish $fields:ident, $($keys:expr),+) => { $fields.finish(&[$($keys),+].concat()) };
     (@short) => { None };
     (@short $short:ident) => { Some(stringify!($short)) };
 }

@@ -1,6 +1,6 @@
 //! The files of the guests: what they are called in the ConfigMap, and where they belong.
 
-use crate::names::Role::{self, Node, Primary, Replica, Witness};
+use crate::names::Role::{self, Client, Node, Primary, Replica, Witness};
 use crate::plan::Family::{self, Debian, Rpm};
 use crate::plan::{Plan, WalPlayerPlan};
 use std::fmt::Write as _;
@@ -51,13 +51,22 @@ const PATRONI: &[Role] = &[Node, Witness];
 /// Those and of a manual lab.
 const BOTH: &[Role] = &[Primary, Replica, Node, Witness];
 
-/// The roles whose files a lab's ConfigMap has: all of its mode, whether or not there are VMs of each.
-pub fn roles(plan: &Plan) -> &'static [Role] {
-    if plan.failover.patroni().is_some() { PATRONI } else { MANUAL }
+/// Those and what is no node.
+const ALL: &[Role] = &[Primary, Replica, Node, Witness, Client];
+
+/// The roles whose files a lab's ConfigMap has: all of its mode, whether or not there are VMs of each, and of clients where
+/// there are some.
+pub fn roles(plan: &Plan) -> Vec<Role> {
+    let nodes = if plan.failover.patroni().is_some() { PATRONI } else { MANUAL };
+    let clients = plan.ledger.as_ref().map(|_| Client);
+    nodes.iter().copied().chain(clients).collect()
 }
 
 /// The roles of nodes that have a database.
 const DATABASES: &[Role] = &[Primary, Replica, Node];
+
+/// The roles that talk to one.
+const SPEAKERS: &[Role] = &[Primary, Replica, Node, Client];
 
 /// Files that a lab has for one and the same reason.
 struct Part {
@@ -74,7 +83,12 @@ static PARTS: &[Part] = &[
     Part { is_wanted: has_monitor, files: MONITOR },
     Part { is_wanted: |plan| plan.metrics().is_some(), files: METRICS },
     Part { is_wanted: |plan| plan.metrics().is_some_and(|metrics| metrics.has_exporter), files: EXPORTER },
+    Part { is_wanted: has_ledger, files: LEDGER },
 ];
+
+fn has_ledger(plan: &Plan) -> bool {
+    plan.ledger.is_some()
+}
 
 fn has_player(plan: &Plan) -> bool {
     plan.wal_player.as_ref().and_then(WalPlayerPlan::replication).is_some()
@@ -111,12 +125,12 @@ static NODES: &[File] = &files! {
     "patroni/virtwork-patroni-watch.service" => "/etc/systemd/system/virtwork-patroni-watch.service" for &[Node], None;
     "patroni/virtwork-patroni-watch.sh" => "/usr/local/sbin/virtwork-patroni-watch.sh" for &[Node], None;
     "patroni/virtwork-patroni-status.sh" => "/usr/local/sbin/virtwork-status" for PATRONI, None;
-    "common/node.sh" => "/usr/local/lib/virtwork/node.sh" for BOTH, None;
+    "common/node.sh" => "/usr/local/lib/virtwork/node.sh" for ALL, None;
     "common/wal.sh" => "/usr/local/lib/virtwork/wal.sh" for MANUAL, None;
-    "common/disks.sh" => "/usr/local/lib/virtwork/disks.sh" for BOTH, None;
-    "common/lib.sh" => "/usr/local/lib/virtwork/lib.sh" for BOTH, None;
-    "rpm/family.sh" => "/usr/local/lib/virtwork/family.sh" for BOTH, Some(Rpm);
-    "debian/family.sh" => "/usr/local/lib/virtwork/family.sh" for BOTH, Some(Debian);
+    "common/disks.sh" => "/usr/local/lib/virtwork/disks.sh" for ALL, None;
+    "common/lib.sh" => "/usr/local/lib/virtwork/lib.sh" for ALL, None;
+    "rpm/family.sh" => "/usr/local/lib/virtwork/family.sh" for ALL, Some(Rpm);
+    "debian/family.sh" => "/usr/local/lib/virtwork/family.sh" for ALL, Some(Debian);
     "debian/createcluster.conf" => "/etc/postgresql-common/createcluster.d/virtwork.conf" for BOTH, Some(Debian);
     "common/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for DATABASES, None;
     "rpm/postgresql.service.d-virtwork.conf" => "/etc/systemd/system/postgresql.service.d/virtwork.conf" for MANUAL, Some(Rpm);
@@ -136,8 +150,8 @@ static NODES: &[File] = &files! {
 
 /// What programs in Python share; the second those that talk to PostgreSQL.
 static PYTHON: &[File] = &files! {
-    "common/lab.py" => "/usr/local/lib/virtwork/lab.py" for BOTH, None;
-    "common/libpq.py" => "/usr/local/lib/virtwork/libpq.py" for DATABASES, None;
+    "common/lab.py" => "/usr/local/lib/virtwork/lab.py" for ALL, None;
+    "common/libpq.py" => "/usr/local/lib/virtwork/libpq.py" for SPEAKERS, None;
 };
 
 /// A bad network, when the config or somebody asks for it.
@@ -180,6 +194,14 @@ static EXPORTER: &[File] = &files! {
         "/etc/systemd/system/virtwork-database.service.d/exporter.conf" for DATABASES, None;
 };
 
+/// The ledger of what the database acknowledged.
+static LEDGER: &[File] = &files! {
+    "client/virtwork-client-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Client], None;
+    "client/virtwork-client-setup.sh" => "/usr/local/sbin/virtwork-client-setup.sh" for &[Client], None;
+    "client/virtwork-ledger.service" => "/etc/systemd/system/virtwork-ledger.service" for &[Client], None;
+    "client/virtwork-ledger.py" => "/usr/local/sbin/virtwork-ledger" for &[Client], None;
+};
+
 /// The files of a plan's lab.
 pub fn of(plan: &Plan) -> impl Iterator<Item = &'static File> {
     let (family, roles) = (plan.guest.family, roles(plan));
@@ -200,7 +222,7 @@ pub fn list(plan: &Plan) -> String {
     }
     for file in of(plan) {
         let mode = if file.path.starts_with("/usr/local/sbin/") { "0755" } else { "0644" };
-        let (all, each): (&[&str], Vec<_>) = (&["all"], names(file.roles, roles));
+        let (all, each): (&[&str], Vec<_>) = (&["all"], names(file.roles, &roles));
         let lines = if each.len() == roles.len() { all } else { &each };
         for role in lines {
             let _ = writeln!(list, "{role} {mode} {} {}", file.key(), file.path);
@@ -239,6 +261,7 @@ mod tests {
         {
             let config = format!(
                 "failover: {failover}\nchaos-network: {{}}\nwal-player: replication\nmonitoring: {{metrics: true}}\n\
+                 client: {{count: 1}}\n\
                  guest: {{image: \"quay.io/containerdisks/{image}\", packages: preinstalled}}\n"
             );
             let plan = Plan::new(&Source::new("gen.yaml", &config)).unwrap();
@@ -256,7 +279,7 @@ mod tests {
     #[test]
     fn no_role_has_two_files_in_one_place() {
         for family in [Rpm, Debian] {
-            for role in [Primary, Replica, Node, Witness] {
+            for role in [Primary, Replica, Node, Witness, Client] {
                 let mut paths = BTreeSet::new();
                 for file in all().filter(|file| {
                     file.roles.contains(&role) && file.family.is_none_or(|wanted| wanted == family)

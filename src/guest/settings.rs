@@ -3,8 +3,8 @@
 use super::template::{Renderer, Template, conf, template};
 use crate::names::POSTGRESQL_PORT;
 use crate::plan::{
-    ChaosPlan, EffectsPlan, MonitoringPlan, PatroniPlan, Plan, ReplicationPlan, ShapedPlan, SynchronousPlan,
-    WalPlayerPlan,
+    ChaosPlan, EffectsPlan, LedgerPlan, MonitoringPlan, PatroniPlan, Plan, ReplicationPlan, ShapedPlan,
+    SynchronousPlan, WalPlayerPlan,
 };
 use crate::value::{Schedule, StandbyMode, SynchronousMethod};
 use minijinja::context;
@@ -23,6 +23,8 @@ pub const LOAD_ENV: Template = template!("load.env");
 pub const CHAOS_ENV: Template = template!("chaos.env");
 /// What labs with a sampler have in it besides.
 pub const MONITORING_ENV: Template = template!("monitoring.env");
+/// What labs with clients have in it besides.
+pub const CLIENT_ENV: Template = template!("client.env");
 /// The managed settings of `/etc/virtwork/postgresql.conf`.
 pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 
@@ -123,6 +125,16 @@ pub fn monitoring_env(monitoring: &MonitoringPlan) -> Value {
     context! { interval => monitoring.interval.to_string() }
 }
 
+/// What fills the holes of [`CLIENT_ENV`].
+pub fn client_env(plan: &Plan, ledger: &LedgerPlan) -> Value {
+    context! {
+        client_packages => plan.guest.client_packages.join(" "),
+        rate => ledger.rate.to_string(),
+        read_rate => ledger.read_rate.to_string(),
+        retain => ledger.retain.to_string(),
+    }
+}
+
 /// `/etc/virtwork/lab.env`.
 pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     let mut env = renderer.render(&LAB_ENV, lab_env(plan))?;
@@ -140,6 +152,9 @@ pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     }
     if let Some(monitoring) = &plan.monitoring {
         env.push_str(&renderer.render(&MONITORING_ENV, monitoring_env(monitoring))?);
+    }
+    if let Some(ledger) = &plan.ledger {
+        env.push_str(&renderer.render(&CLIENT_ENV, client_env(plan, ledger))?);
     }
     Ok(env)
 }

@@ -1,7 +1,7 @@
-//! NetworkPolicy: who may reach the databases.
+//! NetworkPolicy: who may reach the databases, and their clients.
 
 use super::service::metrics_ports;
-use super::{metadata, selector};
+use super::{client_selector, metadata, selector};
 use crate::document::Document;
 use crate::names::{
     ETCD_CLIENT_PORT, ETCD_PEER_PORT, LEADER_PORT, POSTGRESQL_PORT, READINESS_PORT, STANDBYS_PORT,
@@ -47,6 +47,22 @@ pub fn database<'p>(plan: &'p Plan, allowed_clients: &[Cidr]) -> Document<'p> {
                 metrics,
                 map! { "ports" => ports(&[22]) },
             ],
+        },
+    };
+    Document::new("NetworkPolicy", name, tree)
+}
+
+/// Nobody has to reach a client but its people.
+pub fn client(plan: &Plan) -> Document<'_> {
+    let name = plan.names.client_policy();
+    let tree = map! {
+        "apiVersion" => "networking.k8s.io/v1",
+        "kind" => "NetworkPolicy",
+        "metadata" => metadata(plan, &name, None, &plan.annotations.object),
+        "spec" => map! {
+            "podSelector" => map! { "matchLabels" => client_selector(plan) },
+            "policyTypes" => list!["Ingress"],
+            "ingress" => list![map! { "ports" => ports(&[22]) }],
         },
     };
     Document::new("NetworkPolicy", name, tree)

@@ -64,7 +64,7 @@ pub fn vm<'p>(plan: &'p Plan, vm: &'p VmPlan, node: Node) -> Document<'p> {
 }
 
 fn readiness_probe(plan: &Plan, role: Role) -> Yaml<'static> {
-    let is_https = plan.failover.patroni().is_some();
+    let is_https = plan.failover.patroni().is_some() && role != Role::Client;
     let http_get = map! {
         "path" => READINESS_PATH,
         "port" => READINESS_PORT,
@@ -73,7 +73,8 @@ fn readiness_probe(plan: &Plan, role: Role) -> Yaml<'static> {
     };
     let (http_get, tcp_socket) = match role {
         Role::Witness => (None, Some(map! { "port" => ETCD_CLIENT_PORT })),
-        Role::Primary | Role::Replica | Role::Node => (Some(http_get), None),
+        // whether the ledger runs, and not what it says of the database
+        Role::Primary | Role::Replica | Role::Node | Role::Client => (Some(http_get), None),
     };
     map! {
         "httpGet" => http_get,

@@ -21,6 +21,8 @@ pub struct GuestPlan {
     pub packages: Vec<String>,
     /// The same for a witness.
     pub witness_packages: Vec<String>,
+    /// The same for a client.
+    pub client_packages: Vec<String>,
     /// Proxy for the package manager.
     pub http_proxy: Option<String>,
     /// A user beside the image's default one.
@@ -92,6 +94,16 @@ impl Family {
         match self {
             Self::Rpm => &["postgresql-server", "postgresql-contrib", "qemu-guest-agent"],
             Self::Debian => &["postgresql", "qemu-guest-agent"],
+        }
+    }
+}
+
+impl Family {
+    /// What a client needs: psql, and libpq with it.
+    fn client_packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Rpm => &["postgresql", "qemu-guest-agent"],
+            Self::Debian => &["postgresql-client", "qemu-guest-agent"],
         }
     }
 }
@@ -174,6 +186,7 @@ pub(super) fn plan(
         root: root(&guest, problems),
         packages: packages(&[family.packages(), of_patroni, of_chaos, of_exporter].concat()),
         witness_packages: packages(of_witness),
+        client_packages: packages(family.client_packages()),
         http_proxy: guest.http_proxy.get().map(ToString::to_string),
         user,
         authorized_keys,

@@ -1,5 +1,6 @@
 //! What the lab asks of disks and memory.
 
+use super::client::LedgerPlan;
 use super::pgbench::PgbenchPlan;
 use super::postgresql::{LEAST_WAL_SENDERS, PostgresqlPlan, SHARED_BUFFERS};
 use super::sizing;
@@ -45,19 +46,37 @@ pub(super) struct Needs<'c> {
     /// The least memory and CPUs by default, in GiB.
     usual_gib: u64,
     pub(super) usual_cpus: u32,
-    /// A witness has no database.
-    pub(super) is_witness: bool,
+    /// What runs in the place of a database, and the usual size of its disk.
+    pub(super) instead: Option<Instead>,
+}
+
+/// What runs on a VM without database.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Instead {
+    /// In a message about memory and disks.
+    pub(super) name: &'static str,
+    /// The usual size of its disk in GiB.
+    pub(super) disk: u64,
 }
 
 /// etcd compacts what it keeps to some MiB; its write-ahead log and a snapshot come beside it.
 const ETCD_DISK: u128 = 1 << 30;
 
+/// A ledger's file of the most rows that are kept, twice: those of a database that is gone are kept once.
+const LEDGER_DISK: u128 = 1 << 30;
+
 impl<'c> Needs<'c> {
-    pub(super) fn new(config: &'c Config, pgbench: &PgbenchPlan, postgresql: &PostgresqlPlan) -> Self {
+    pub(super) fn new(
+        config: &'c Config,
+        pgbench: &PgbenchPlan,
+        postgresql: &PostgresqlPlan,
+        ledger: Option<&LedgerPlan>,
+    ) -> Self {
         let wal = sizing::Wal {
             max_wal_size: postgresql.max_wal_size,
             retained: postgresql.max_slot_wal_keep_size.max(postgresql.wal_keep_size),
         };
+        let rows = ledger.map_or(0, LedgerPlan::bytes);
         let shared = &postgresql.shared_memory;
         let settings = match postgresql.parameters.iter().any(|(name, _)| SIZING.contains(&name.as_str())) {
             true => config.postgresql.or_default().parameters,
@@ -72,29 +91,38 @@ impl<'c> Needs<'c> {
             pgbench: config.pgbench.or_default(),
             replicas_set_cap,
             settings,
-            data_and_wal: sizing::data_and_wal(pgbench.scale, wal),
-            data_only: sizing::data_only(pgbench.scale),
+            data_and_wal: sizing::data_and_wal(pgbench.scale, rows, wal),
+            data_only: sizing::data_only(pgbench.scale, rows),
             wal_only: sizing::wal_only(wal),
             memory: shared.guest(postgresql.shared_buffers),
             memory_by_default: sizing::SharedMemory::of(shared.processes).guest(SHARED_BUFFERS),
             usual_gib: 2,
             usual_cpus: 2,
-            is_witness: false,
+            instead: None,
         }
     }
 
     /// What a witness needs, which runs etcd and nothing else.
     pub(super) fn of_witness(&self) -> Self {
+        self.without_database(Instead { name: "etcd", disk: 2 }, ETCD_DISK)
+    }
+
+    /// What a client needs.
+    pub(super) fn of_client(&self) -> Self {
+        self.without_database(Instead { name: "the ledger", disk: 2 }, LEDGER_DISK)
+    }
+
+    fn without_database(&self, instead: Instead, disk: u128) -> Self {
         Self {
             postgresql: Postgresql::default(),
             pgbench: Pgbench::default(),
             settings: Field::Absent,
-            data_and_wal: ETCD_DISK,
+            data_and_wal: disk,
             memory: sizing::LEAST_MEMORY,
             memory_by_default: sizing::LEAST_MEMORY,
             usual_gib: 1,
             usual_cpus: 1,
-            is_witness: true,
+            instead: Some(instead),
             ..*self
         }
     }

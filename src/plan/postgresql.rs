@@ -7,6 +7,7 @@ mod synchronous;
 
 pub use synchronous::SynchronousPlan;
 
+use super::LedgerPlan;
 use super::sizing::SharedMemory;
 use crate::config::Config;
 use crate::config::fields::Involved;
@@ -55,7 +56,7 @@ pub(super) const LEAST_WAL_SENDERS: u32 = 64;
 pub(super) fn plan(
     config: &Config,
     replicas: u32,
-    clients: u32,
+    (clients, ledger): (u32, Option<&LedgerPlan>),
     is_patroni: bool,
     problems: &mut Problems,
     notes: &mut Vec<Note>,
@@ -76,7 +77,8 @@ pub(super) fn plan(
         patroni::check(config, &settings, problems);
     }
     let synchronous = synchronous::plan(config, replicas, is_patroni, &settings, problems, notes);
-    let (max_connections, processes) = processes(&settings, clients, max_wal_senders, config, problems);
+    let sessions = (clients, ledger.map_or(0, LedgerPlan::sessions));
+    let (max_connections, processes) = processes(&settings, sessions, max_wal_senders, config, problems);
 
     let usual = SharedMemory::of(processes);
     let number = |name: &str, unit: u128| settings.number(name).map(|number| u128::from(number) * unit);
@@ -159,12 +161,12 @@ fn check_slot_cap(
 /// `max_connections`, and all processes that shared memory is laid out for.
 fn processes(
     settings: &Settings,
-    clients: u32,
+    (clients, ledgers): (u32, u32),
     max_wal_senders: u32,
     config: &Config,
     problems: &mut Problems,
 ) -> (u32, u32) {
-    let least = clients + SPARE_CONNECTIONS;
+    let least = clients + ledgers + SPARE_CONNECTIONS;
     let number = |name: &str| settings.number(name);
     let max_connections = number("max_connections").unwrap_or(least.max(100));
     // PostgreSQL's own defaults; from 18 on the slots count, before them the workers
@@ -177,8 +179,17 @@ fn processes(
     if max_connections < least {
         problems.contradiction(
             Code::TooFewConnections,
-            &[(&settings.place("max_connections"), "too few"), (&clients_field, "the load's connections")],
-            format!("`max_connections` must leave room for {clients} pgbench clients"),
+            &[
+                (&settings.place("max_connections"), "too few"),
+                (&clients_field, "the load's connections"),
+                (&config.client, "the ledgers' connections"),
+            ],
+            match ledgers {
+                0 => format!("`max_connections` must leave room for {clients} pgbench clients"),
+                _ => format!(
+                    "`max_connections` must leave room for {clients} pgbench clients and {ledgers} sessions of ledgers"
+                ),
+            },
             format!("set it to at least `{least}`, or leave it out"),
         );
     }

@@ -10,9 +10,10 @@ pub fn with_file_system(bytes: u128) -> u128 {
     (bytes * 10).div_ceil(9)
 }
 
-/// Measured: a unit of scale is 15 MiB and grows by half under load; 1 GiB is left for the rest of the cluster.
-fn tables(scale: u32) -> u128 {
-    15 * MIB * u128::from(scale) * 3 / 2 + GIB
+/// Measured: a unit of scale is 15 MiB and grows by half under load; `rows` are the ledgers'; 1 GiB is left for the rest of
+/// the cluster.
+fn tables(scale: u32, rows: u128) -> u128 {
+    15 * MIB * u128::from(scale) * 3 / 2 + rows + GIB
 }
 
 /// WAL of a running server: two checkpoints' worth, and what is kept for others.
@@ -31,13 +32,13 @@ impl Wal {
 }
 
 /// The least data disk that holds tables and WAL.
-pub fn data_and_wal(scale: u32, wal: Wal) -> u128 {
-    with_file_system(tables(scale) + wal.bytes())
+pub fn data_and_wal(scale: u32, rows: u128, wal: Wal) -> u128 {
+    with_file_system(tables(scale, rows) + wal.bytes())
 }
 
 /// The least data disk where the WAL has a disk of its own.
-pub fn data_only(scale: u32) -> u128 {
-    with_file_system(tables(scale))
+pub fn data_only(scale: u32, rows: u128) -> u128 {
+    with_file_system(tables(scale, rows))
 }
 
 /// The least WAL disk.

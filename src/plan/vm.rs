@@ -9,7 +9,7 @@ pub use scheduling::TolerationPlan;
 
 use super::needs::Needs;
 use crate::config::Config;
-use crate::config::fields::Field;
+use crate::config::fields::{Field, Spanned};
 use crate::config::vm::Vm;
 use crate::diagnostic::{Code, Note, Problems};
 use crate::names::Role;
@@ -59,24 +59,34 @@ pub(super) fn plan(
     problems: &mut Problems,
     notes: &mut Vec<Note>,
 ) -> VmPlan {
+    let of_client = config.client.spanned().map_or(Field::Absent, |section| {
+        let Spanned { value, span, path } = section.clone();
+        Field::Given(Spanned { value: value.vm, span, path })
+    });
     let own = match role {
         Role::Primary => &config.primary,
         Role::Replica => &config.replica,
         Role::Node => &Field::Absent,
         Role::Witness => &config.witness,
+        Role::Client => &of_client,
     };
     for section in [&config.vm, own] {
         compute::check_section(section, problems);
     }
     let base = config.vm.or_default();
-    let vm = own.or_default().over(&if role == Role::Witness { shape_of_witness(base) } else { base });
-    let needs = if role == Role::Witness { &needs.of_witness() } else { needs };
-    if role == Role::Witness && vm.wal_disk_size.is_present() {
+    let (base, needs) = match role {
+        Role::Primary | Role::Replica | Role::Node => (base, needs),
+        Role::Witness => (shape_without_database(base), &needs.of_witness()),
+        Role::Client => (shape_without_database(base), &needs.of_client()),
+    };
+    let vm = own.or_default().over(&base);
+    if needs.instead.is_some() && vm.wal_disk_size.is_present() {
+        let role = role.as_str();
         problems.contradiction(
             Code::KeyWithoutEffect,
             &[(&vm.wal_disk_size, "for no WAL")],
-            "the witness has no database, and so no WAL",
-            "remove `witness.wal-disk-size`",
+            format!("the {role} has no database, and so no WAL"),
+            format!("remove `{role}.wal-disk-size`"),
         );
     }
     compute::check_preference(&vm, needs, problems, notes);
@@ -99,8 +109,8 @@ pub(super) fn plan(
     }
 }
 
-/// What a witness takes from `vm`: where it runs and what its disks are, not how large the nodes with databases are.
-fn shape_of_witness(base: Vm) -> Vm {
+/// What a VM without database takes from `vm`: where it runs and what its disks are, not how large the nodes with databases are.
+fn shape_without_database(base: Vm) -> Vm {
     Vm {
         storage_class: base.storage_class,
         access_modes: base.access_modes,

@@ -437,6 +437,7 @@ fn check_without_database(config: &Config, problems: &mut Problems) {
         &config.primary,
         &config.replica,
         &config.witness,
+        &config.client,
         &config.service,
         &config.network_policy,
         &config.monitoring,

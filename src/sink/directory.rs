@@ -476,6 +476,8 @@ impl Lab {
             name: value(&format!("    {LABEL_INSTANCE}")),
             namespace: value("  namespace"),
             is_patroni: value(&format!("    {LABEL_ROLE}"))
+                // a client is of either
+                .filter(|role| role != Role::Client.as_str())
                 .map(|role| [Role::Node, Role::Witness].iter().any(|ours| ours.as_str() == role)),
         }
     }

@@ -5,7 +5,10 @@ takes parameters as bytes, which psql does not.
 from __future__ import annotations
 
 import ctypes
-from typing import Sequence
+import select
+import threading
+import time
+from typing import Any, Sequence
 
 CONNECTION_OK = 0
 # The states of a result that are no failure: an empty query, a command's, a query's.
@@ -14,8 +17,9 @@ BYTEA = 17
 
 _pq = ctypes.CDLL("libpq.so.5")
 _pq.PQconnectdbParams.restype = ctypes.c_void_p
-_pq.PQexecParams.restype = ctypes.c_void_p
-for _name in ("PQerrorMessage", "PQgetvalue", "PQresultErrorMessage"):
+for _name in ("PQexecParams", "PQgetCancel", "PQgetResult"):
+    getattr(_pq, _name).restype = ctypes.c_void_p
+for _name in ("PQerrorMessage", "PQgetvalue", "PQhost", "PQresultErrorMessage"):
     getattr(_pq, _name).restype = ctypes.c_char_p
 
 
@@ -23,9 +27,16 @@ class Failure(Exception):
     """The server refused a statement, or is gone."""
 
 
+class NoAnswer(Failure):
+    """The server took longer than the connection's patience."""
+
+
 class Connection:
     """A session, if nothing else is said of this node's server and as the user of the operating system. Not for two threads
     at a time. Keywords are those of libpq."""
+
+    # Seconds that a statement may take: after them it is given up, and the connection with it.
+    patience: float | None = None
 
     def __init__(self, application: str, **given: str) -> None:
         options = {"host": "/run/postgresql", "dbname": "postgres", "application_name": application, "client_encoding": "UTF8",
@@ -45,8 +56,7 @@ class Connection:
         types = (ctypes.c_uint * count)(*(0 if isinstance(value, str) else BYTEA for value in parameters))
         lengths = (ctypes.c_int * count)(*map(len, raw))
         formats = (ctypes.c_int * count)(*(0 if isinstance(value, str) else 1 for value in parameters))
-        result = ctypes.c_void_p(_pq.PQexecParams(self._session, statement.encode(), count, types,
-                                                  (ctypes.c_char_p * count)(*raw), lengths, formats, 0))
+        result = self._execute(statement.encode(), count, types, (ctypes.c_char_p * count)(*raw), lengths, formats, 0)
         try:
             if _pq.PQresultStatus(result) not in DONE:
                 raise Failure(_line(_pq.PQresultErrorMessage(result)) or self._message())
@@ -54,6 +64,47 @@ class Connection:
                     for row in range(_pq.PQntuples(result))]
         finally:
             _pq.PQclear(result)
+
+    @property
+    def host(self) -> str:
+        """Of several hosts, the one that this is a session of."""
+        return (_pq.PQhost(self._session) or b"").decode()
+
+    def _execute(self, *statement: Any) -> ctypes.c_void_p:
+        if self.patience is None:
+            return ctypes.c_void_p(_pq.PQexecParams(self._session, *statement))
+        if not _pq.PQsendQueryParams(self._session, *statement):
+            raise Failure(self._message())
+        given_up = time.monotonic() + self.patience
+        answer = select.poll()
+        answer.register(_pq.PQsocket(self._session), select.POLLIN)
+        while True:
+            if not _pq.PQconsumeInput(self._session):
+                raise Failure(self._message())
+            if not _pq.PQisBusy(self._session):
+                break
+            left = given_up - time.monotonic()
+            if left <= 0:
+                self._cancel()
+                raise NoAnswer(f"no answer for {self.patience:.0f} s")
+            answer.poll(left * 1000)
+        result = ctypes.c_void_p(_pq.PQgetResult(self._session))
+        if not result:
+            raise Failure(self._message())
+        while further := _pq.PQgetResult(self._session):
+            _pq.PQclear(ctypes.c_void_p(further))
+        return result
+
+    def _cancel(self) -> None:
+        """Asks the server to stop. One that waits for its standbys would keep the process of a session that is gone. A
+        thread asks, because a dead host takes its time."""
+        request = ctypes.c_void_p(_pq.PQgetCancel(self._session))
+
+        def ask() -> None:
+            _pq.PQcancel(request, ctypes.create_string_buffer(256), 256)
+            _pq.PQfreeCancel(request)
+
+        threading.Thread(target=ask, daemon=True).start()
 
     def close(self) -> None:
         _pq.PQfinish(self._session)

@@ -231,7 +231,11 @@ class Lab:
 
     @property
     def replicas(self):
-        return sorted((n for n in self.nodes if n != self.primary), key=lambda n: (int(n.rpartition("-")[2]), n))
+        return sorted((n for n in self.database_nodes if n != self.primary), key=lambda n: (int(n.rpartition("-")[2]), n))
+
+    @property
+    def database_nodes(self):
+        return [name for name in self.nodes if not name.startswith(f"{self.prefix}-client-")]
 
     def guest(self, name):
         return self.nodes[name].guest

@@ -246,6 +246,7 @@ fn the_example_and_the_goldens_hold_every_key() {
         "chaos",
         "monitoring",
         "monitoring-patroni",
+        "client",
     ]
     .map(|case| golden(&format!("{case}/gen.yaml")))
     .concat()

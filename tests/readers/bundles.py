@@ -44,15 +44,16 @@ TOP_LEVEL_KEYS = top_level_keys()
 def expected_selections(case, pods):
     """The VMs that each Service has to lead to. `pods` are their labels, by name."""
     config = yaml.safe_load((BUNDLES / case / "gen.yaml").read_text()) or {}
-    databases = {name for name, labels in pods.items() if labels["virtwork/role"] != "witness"}
+    nodes = {name for name, labels in pods.items() if labels["virtwork/role"] != "client"}
+    databases = {name for name in nodes if pods[name]["virtwork/role"] != "witness"}
     if any(labels["virtwork/role"] == "node" for labels in pods.values()):
         # HAProxy of each node leads on
-        return {"primary": databases, "replicas": databases, "nodes": set(pods), "metrics": databases}
+        return {"primary": databases, "replicas": databases, "nodes": nodes, "metrics": databases}
     now = config.get("primary-node", "primary-0")
     primary = {name for name in pods if name.endswith(f"-{now}")}
     # no selector leaves one out of many
     replicas = databases if now != "primary-0" and len(databases) > 2 else databases - primary
-    return {"primary": primary, "replicas": replicas, "nodes": set(pods), "metrics": databases}
+    return {"primary": primary, "replicas": replicas, "nodes": nodes, "metrics": databases}
 
 
 def check_bundle(case, text, documents):
@@ -101,7 +102,8 @@ def check_bundle(case, text, documents):
         if selected(service["spec"]["selector"]) != expected[name.rsplit("-", 1)[1]]:
             fault(name, "selects other VMs")
     for name, policy in of("NetworkPolicy").items():
-        if selected(policy["spec"]["podSelector"]["matchLabels"]) != set(pods):
+        of_clients = set(pods) - expected["nodes"]
+        if selected(policy["spec"]["podSelector"]["matchLabels"]) != (of_clients if name.endswith("-client") else expected["nodes"]):
             fault(name, "does not select the VMs")
     policies = [policy["spec"]["podSelector"]["matchLabels"] for policy in of("NetworkPolicy").values()]
     databases = [service["spec"]["selector"] for service in services.values()] + policies

@@ -122,7 +122,7 @@ pub(super) fn plan(vm: &Vm, needs: &Needs, problems: &mut Problems) -> Compute {
         let message = format!("`{}` {memory} is too little", given.path);
         problems.push(Diagnostic::new(Code::MemoryTooSmall, given.span.clone(), message).help(format!(
             "give the guest at least `1Gi`; {} and the package manager need it",
-            if needs.is_witness { "etcd" } else { "PostgreSQL" }
+            needs.instead.map_or("PostgreSQL", |instead| instead.name)
         )));
     } else if memory.bytes() < needs.memory {
         let path = vm.memory.spanned().map_or("vm.memory", |given| &given.path);

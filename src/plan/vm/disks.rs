@@ -18,9 +18,9 @@ impl Needs<'_> {
     }
 
     pub(super) fn data_disk(&self, vm: &Vm, problems: &mut Problems) -> Quantity {
-        if self.is_witness {
-            let usual = Quantity::gib(2);
-            return disk(&vm.data_disk_size, self.data_and_wal, usual, "etcd needs", &[], problems);
+        if let Some(instead) = self.instead {
+            let (usual, holds) = (Quantity::gib(instead.disk), format!("{} needs", instead.name));
+            return disk(&vm.data_disk_size, self.data_and_wal, usual, &holds, &[], problems);
         }
         let tables = (&self.config.pgbench_scale as &dyn Involved, "for these tables");
         if vm.wal_disk_size.is_present() {

@@ -12,7 +12,7 @@ class Checks(Story):
         lab = self.lab
         lab.wait_for_primary()
         lab.wait_for_streaming()
-        self.systems = {name: self.identifier(name) for name in lab.nodes}
+        self.systems = {name: self.identifier(name) for name in lab.database_nodes}
         expect_equal(len(set(self.systems.values())), 1, "number of system identifiers")
 
     def copy_disks(self, name):
