@@ -345,10 +345,7 @@ fn check_windows(schedule: &Field<Windows>, list: &[Spanned<Window>], problems: 
             if one.meets(other) || other.meets(one) {
                 problems.contradiction(
                     Code::WindowsOverlap,
-                    &[
-                        (other.window, "at the same time"),
-                        (one.window, "as this one"),
-                    ],
+                    &[(other.window, "at the same time"), (one.window, "as this one")],
                     "two windows of `chaos-network.schedule` overlap: one at a time has the network",
                     "remove one of them, or give them other times",
                 );
