@@ -72,8 +72,7 @@ pub(super) fn plan(
     }
     let own = Effects::of_section(chaos);
     let is_right = own.check(problems);
-    let mut target = |targets: &Field<Targets>| vms(targets, config, names, replicas, is_patroni, problems);
-    let own_targets = target(&own.target);
+    let own_targets = vms(&own.target, config, names, replicas, is_patroni, problems);
     let windows = match chaos.schedule.get() {
         None => Vec::new(),
         Some(Windows::Always) => {
