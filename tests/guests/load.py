@@ -135,7 +135,8 @@ def demoted():
 def shaped():
     """Steps, at their rates, of two loads at once."""
     load = Load("LOAD_SHAPE=ramp\nLOAD_PERIOD=30\nLOAD_SCRIPT=simple\nLOAD_READERS=2\n", rate=100)
-    told, reads = load.round(), load.round("replicas") if not load.lines("round", "replicas") else load.lines("round", "replicas")[0]
+    told = load.round()
+    reads = wait_for("the reads end", lambda: load.lines("round", "replicas"))[0]
     for target, line in (("primary", told), ("replicas", reads)):
         steps = [part for part in load.lines("interval", target) if part["round"] == line["round"]]
         expect([(part["step"], part["rate"]) for part in steps] == [(step, 10 * step) for step in range(1, 11)], f"steps: {steps}")
