@@ -72,8 +72,7 @@ pub(super) fn plan(
     }
     let own = Effects::of_section(chaos);
     let is_right = own.check(problems);
-    let mut target = |targets: &Field<Targets>| vms(targets, config, names, replicas, is_patroni, problems);
-    let own_targets = target(&own.target);
+    let own_targets = vms(&own.target, config, names, replicas, is_patroni, problems);
     let windows = match chaos.schedule.get() {
         None => Vec::new(),
         Some(Windows::Always) => {
@@ -345,10 +344,7 @@ fn check_windows(schedule: &Field<Windows>, list: &[Spanned<Window>], problems: 
             if one.meets(other) || other.meets(one) {
                 problems.contradiction(
                     Code::WindowsOverlap,
-                    &[
-                        (other.window, "at the same time"),
-                        (one.window, "as this one"),
-                    ],
+                    &[(other.window, "at the same time"), (one.window, "as this one")],
                     "two windows of `chaos-network.schedule` overlap: one at a time has the network",
                     "remove one of them, or give them other times",
                 );

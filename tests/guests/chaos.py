@@ -107,7 +107,8 @@ def passes(cut=()):
             # Where others have the cores, an answer may come late.
             expect_equal(connects(name, address, 5432, attempts=1 if name in cut else 3), name not in cut,
                          f"{name} reaches {address}")
-            expect_equal(connects(name, address, 5432, random.randint(28672, 32767), 3), True, f"HAProxy of {name} reaches {address}")
+            expect_equal(connects(name, address, 5432, random.randint(28672, 32767), 3), True,
+                         f"HAProxy of {name} reaches {address}")
             for port in (22, 8008):
                 expect_equal(connects(name, address, port, attempts=3), True, f"{name} reaches {port} of {address}")
 
