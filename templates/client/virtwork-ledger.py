@@ -369,13 +369,17 @@ class Ledger:
         self.system: str | None = saved.get("system")
         self.timeline: int = saved.get("timeline", 0)
         self.since: str = saved.get("since") or lab.stamp(time.time())
+        # A server on an older timeline that was told of last.
+        self.former: tuple[int, str] | None = None
         self.identity, self.preparing = threading.Lock(), threading.Lock()
         name, nodes = values["LAB"], list(lab.databases())
         self.hosts = {"service": [f"{name}-primary"], "hosts": nodes}
         paths = saved.get("paths", {})
         self.paths = {path: Path(self, path, paths.get(path, {})) for path in self.hosts}
         for mark, path, number, _ in self.book.read():
-            of = self.paths[path]
+            of = self.paths.get(path)
+            if of is None:
+                continue
             if mark == "R":
                 of.next = of.reserved = max(of.reserved, number)
             elif mark in MARKS:
@@ -467,12 +471,12 @@ class Ledger:
             if self.system not in (None, system):
                 self.foreign = system
                 raise AnotherDatabase
-            is_new = self.system is None or timeline > self.timeline
-            if not is_new:
+            before, former = self.timeline or None, (timeline, server) if timeline < self.timeline else None
+            if timeline == self.timeline or former and former == self.former:
                 return
-            before, self.system, self.timeline = self.timeline or None, system, timeline
+            self.system, self.timeline, self.former = system, max(timeline, self.timeline), former
         self.save()
-        if before is not None:
+        if before is not None and former is None:
             # A promotion may have been too quick for a gap.
             for path in self.paths.values():
                 path.settled_at = time.monotonic() + SETTLED
