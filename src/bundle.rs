@@ -1,6 +1,6 @@
 //! The documents of a bundle: which, and in which order.
 
-use crate::diagnostic::{Code, Report};
+use crate::diagnostic::{Code, Note, Report};
 use crate::document::{Document, Manifest};
 use crate::guest::Guest;
 use crate::manifest;
@@ -12,6 +12,10 @@ use std::fmt;
 
 /// The API server's limit on the values of a ConfigMap, and of a Secret.
 const MAX_VALUES: usize = 1 << 20;
+
+/// What a client-side `oc apply` can copy into its annotation: the API server's limit on all of an object's, without room
+/// for the user's own and for the object's metadata.
+const MAX_CLIENT_SIDE: usize = 240 << 10;
 
 /// Everything a lab consists of. All that can fail has happened; documents render while they are read.
 pub struct Bundle {
@@ -72,6 +76,25 @@ impl Bundle {
         &self.plan
     }
 
+    /// What applying it takes, where that is more than usual.
+    pub fn note(&self) -> Option<Note> {
+        let files = &self.guest.as_ref()?.files;
+        let raw: usize = files.iter().map(|(_, content)| content.len()).sum();
+        // as JSON they grow by a few percent
+        if raw < MAX_CLIENT_SIDE / 4 * 3 {
+            return None;
+        }
+        let size: usize = files.iter().map(|(_, content)| json_length(content)).sum();
+        (size > MAX_CLIENT_SIDE).then(|| {
+            let text = format!(
+                "`{}` has {size} bytes as JSON: apply with `--server-side`, because a client-side apply copies each object \
+                 into an annotation, and all of them have 262144",
+                self.plan.names.guest()
+            );
+            Note::new(Code::NeedsServerSideApply, text)
+        })
+    }
+
     /// Whether a document holds passwords in clear.
     pub fn holds_passwords(&self) -> bool {
         self.credentials.is_some()
@@ -129,6 +152,17 @@ impl fmt::Debug for Bundle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bundle").field("lab", &self.plan.names.lab()).finish_non_exhaustive()
     }
+}
+
+/// The length of a text in kubectl's JSON, which also escapes what HTML would read.
+fn json_length(text: &str) -> usize {
+    text.bytes()
+        .map(|byte| match byte {
+            b'"' | b'\\' | b'\n' | b'\t' => 2,
+            b'<' | b'>' | b'&' => 6,
+            _ => 1,
+        })
+        .sum()
 }
 
 /// The objects of Klio's player; the lab's own is among the guests' files.

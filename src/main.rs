@@ -64,6 +64,7 @@ fn generate(cli: &Cli, config: &Source, plan: Plan) -> Result<Option<ExitCode>, 
     is_no_input(cli, &plan)?;
     let secrets = Secrets::of(&plan, cli, &say_note)?;
     let bundle = Bundle::new(plan, secrets.passwords.as_ref())?;
+    bundle.note().into_iter().for_each(say_note);
     match (&cli.output, cli.check) {
         (None, true) => say(&format!("{}: valid\n", config.name)),
         (None, false) => {

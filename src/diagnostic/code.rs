@@ -346,7 +346,7 @@ codes! {
         NeedsNewerCdi = "needs-newer-cdi",
         /// An annotation of the config would weaken what protects the database disks; they keep theirs.
         DiskProtectionKept = "disk-protection-kept",
-        /// A client-side `oc apply` cannot carry that many annotations. Apply with `--server-side`.
+        /// A client-side `oc apply` cannot carry an object of this size. Apply with `--server-side`.
         NeedsServerSideApply = "needs-server-side-apply",
         /// `postgresql.allowed-clients` does nothing without a NetworkPolicy.
         AllowedClientsWithoutNetworkPolicy = "allowed-clients-without-network-policy",

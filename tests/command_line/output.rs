@@ -32,6 +32,28 @@ fn the_program_writes_what_the_library_was_reviewed_for() {
         .run(bash("gen").stdout(&golden("three-keys/bundle.snap.yaml")));
 }
 
+/// Everything that a lab can have, in one ConfigMap.
+const LARGEST: &str = r#"credentials: {existing-secret: lab}
+replica-count: 2
+failover: patroni
+guest: {image: "quay.io/containerdisks/debian:13"}
+client: {count: 1}
+monitoring: {metrics: true}
+chaos-network: {latency: 80ms, schedule: always}
+pgbench: {rate: 200, shape: burst}
+wal-player: replication
+"#;
+
+#[test]
+fn an_object_too_large_for_a_client_side_apply_is_noted() {
+    let place = lab(LARGEST);
+    place.run(
+        bash("gen 2>&1 >bundle.yaml | grep -c 'needs-server-side-apply.*--server-side'")
+            .stdout("1\n")
+            .writes(["bundle.yaml"]),
+    );
+}
+
 #[test]
 fn the_same_config_gives_the_same_bytes_from_everywhere() {
     let place = lab("replica-count: 2\n");
