@@ -27,7 +27,7 @@ CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN
               (RandomConfigs, None), (Core, DEBIAN_11), (Core, DEBIAN_12), (Core, DEBIAN_13), (Core, FORKY), (Scale, DEBIAN_13),
               (Faults, DEBIAN_13), (Persistent, DEBIAN_13), (patroni.Packages, DEBIAN_13_PATRONI),
               (Topology, DEBIAN_13), (Synchronous, DEBIAN_11), (Warm, FORKY), (Player, DEBIAN_13),
-              (Client, FEDORA_44), (PatroniClient, DEBIAN_13_PATRONI), (Ipv6Only, FEDORA_44_NM), (DualStack, FEDORA_44_NM),
+              (Client, DEBIAN_13), (PatroniClient, DEBIAN_13_PATRONI), (Ipv6Only, FEDORA_44_NM), (DualStack, FEDORA_44_NM),
               (Ipv6Only, DEBIAN_13), (DualStack, DEBIAN_13), (Preferred, FEDORA_44_NM), (Preferred, DEBIAN_13)]
 # Scale has a scenario that only Debian's directories make sense of.
 FAMILIES = [(Life, DEBIAN_13), (Hardship, DEBIAN_13), (Restored, DEBIAN_13), (Faults, FEDORA_44), (Persistent, FEDORA_44)]
