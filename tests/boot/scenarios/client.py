@@ -111,7 +111,7 @@ class Client(Ledgers, Promotions):
             raise AssertionError(f"a pod of the namespace reaches port {port} of the client")
         guest = lab.guest(CLIENT)
         self.unreadable(guest, CLIENT, "/run/virtwork-client/pgpass")
-        found = guest.run("grep", "-rlsE", "Kor7Repl|Kor7Client", "/run", "/etc", "/var/lib", "/var/log", check=False).split()
+        found = guest.run("grep", "-rlsE", "Kor[7](Repl|Client)", "/run", "/etc", "/var/lib", "/var/log", check=False).split()
         expect_equal([path for path in found if not path.startswith("/run/virtwork/guest")], ["/run/virtwork-client/pgpass"],
                      "files with a password")
         expect_equal(self.watch.found, set(), "arguments with a password")
