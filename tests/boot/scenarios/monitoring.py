@@ -181,6 +181,8 @@ time.sleep(15)
         lab.network.cut(lab.nodes[gone].pod, off=False)
         lab.wait_for_streaming()
         lab.wait_for_replay(gone)
+        # what it replayed is known when it says so, and when somebody looks
+        pause(3)
         lab.superuser(gone, "SELECT pg_wal_replay_pause()")
         self.compare("replay paused", gone, 15, least=12)
         expect_equal(self.scrape(gone)[f'virtwork_replay_paused{{node="{gone}"}}'], 1, "replay is paused, by its own node")
