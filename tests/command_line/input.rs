@@ -268,5 +268,5 @@ fn the_example_stays_valid_when_its_lines_are_uncommented() {
     empty()
         .run(bash(uncommented).writes(["gen.yaml"]))
         .reads("gen.yaml", "…\n  cpu-cores: 2 …")
-        .run(bash("gen --check").stderr("gen.yaml: valid\n"));
+        .run(bash("gen --check").stderr("note[needs-server-side-apply]: …\ngen.yaml: valid\n"));
 }
