@@ -68,8 +68,8 @@ class Ledgers:
 
     def missing(self, name, path):
         """Acknowledged, and not there. Older ones than the oldest that is there are not kept."""
-        rows = self.rows(name, path)
-        return {number for number in self.acknowledged(path) if number > min(rows)} - rows
+        acknowledged, rows = self.acknowledged(path), self.rows(name, path)
+        return {number for number in acknowledged if number > min(rows)} - rows
 
     def rows(self, name, path):
         return {int(number) for number in self.lab.sql(name, f"SELECT id FROM virtwork.ledger WHERE path = '{path}'").split()}
