@@ -51,6 +51,11 @@ GAP = 1.0
 # Seconds of order after a gap until the rows are compared.
 SETTLED = 5.0
 PERIOD, VERIFY_PERIOD = 10.0, 60.0
+# Seconds without a word of the database until another one is taken for its successor, and without one of its newest timeline
+# until an older one is: it was restored.
+ANOTHER, RESTORED = 30.0, 300.0
+# Rows that are removed at once.
+PIECE = 20000
 # Seconds between two attempts to connect, and those that a statement may take.
 PAUSE, PATIENCE = 0.2, 10.0
 # A link that is cut is noticed within three or four seconds, whether or not something was being sent.
@@ -71,6 +76,13 @@ COUNT = f"""
 SELECT id / {BLOCK}, count(*), sum(id % {BLOCK}), sum((id % {BLOCK}) * (id % {BLOCK})) FROM virtwork.ledger
 WHERE ledger = $1 AND path = $2 AND id >= $3 AND id < $4 GROUP BY 1"""
 IDS = "SELECT id, count(*) FROM virtwork.ledger WHERE ledger = $1 AND path = $2 AND id >= $3 AND id < $4 GROUP BY 1"
+HIGHEST = "SELECT max(id) FROM virtwork.ledger WHERE ledger = $1 AND path = $2"
+# In pieces: one statement for all of them may take longer than it is given, each time.
+DELETE = f"""
+WITH gone AS (DELETE FROM virtwork.ledger WHERE ctid = ANY (ARRAY(SELECT ctid FROM virtwork.ledger WHERE %s LIMIT {PIECE}))
+  RETURNING 1) SELECT count(*) FROM gone"""
+OLD_ROWS = DELETE % "ledger = $1 AND path = $2 AND id < $3"
+ROWS_OF_OTHERS = DELETE % "left(ledger, length($1)) = $1 AND ledger <> $2"
 NEWEST = """
 SELECT pg_is_in_recovery(), extract(epoch FROM max(sent)) FROM unnest($2::text[]) AS paths (name), LATERAL (
   SELECT sent FROM virtwork.ledger WHERE ledger = $1 AND path = name ORDER BY id DESC LIMIT 1) AS newest"""
@@ -88,10 +100,6 @@ def milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
-class AnotherDatabase(Exception):
-    """The database that answers is not the one that this ledger is of."""
-
-
 class Book:
     """What has to outlive a loss of power: lines that are only ever added to files, of which the oldest go, and a summary of
     what went. Each start begins a new file, so a line that was torn stays the last one of its file and is never read."""
@@ -105,6 +113,7 @@ class Book:
         # The highest id of each path in each file that is complete.
         self.highest: dict[pathlib.Path, dict[str, int]] = {}
         self._file: Any = None
+        self._closed = False
 
     def files(self) -> list[pathlib.Path]:
         return sorted(self.directory.glob("ledger.[0-9]*"))
@@ -163,6 +172,9 @@ class Book:
 
     def save(self, summary: dict[str, Any]) -> None:
         with self._summary_lock:
+            # A comparison may last longer than its ledger, and the directory is another one's then.
+            if self._closed:
+                return
             self.summary = summary
             new = self.directory / "summary.json.new"
             with open(new, "w", encoding="ascii") as file:
@@ -180,6 +192,8 @@ class Book:
             os.close(handle)
 
     def close(self) -> None:
+        with self._summary_lock:
+            self._closed = True
         if self._file is not None:
             self._file.close()
 
@@ -371,6 +385,10 @@ class Ledger:
         self.since: str = saved.get("since") or lab.stamp(time.time())
         # A server on an older timeline that was told of last.
         self.former: tuple[int, str] | None = None
+        # When it was heard of last, and on its newest timeline.
+        self.heard = self.newest = time.monotonic()
+        # Paths whose ids were compared with those in the database.
+        self.aligned: set[str] = set()
         self.identity, self.preparing = threading.Lock(), threading.Lock()
         name, nodes = values["LAB"], list(lab.databases())
         self.hosts = {"service": [f"{name}-primary"], "hosts": nodes}
@@ -452,6 +470,8 @@ class Ledger:
         session = libpq.Connection("virtwork-ledger", host=",".join(hosts[turn:] + hosts[:turn]), **LINK)
         try:
             session.patience = PATIENCE
+            # A session may rest longer than a setting of the config wants. (13 does not know it.)
+            session.rows("SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'")
             ((system, timeline, table),) = session.rows(
                 "SELECT system_identifier::text, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int::text,"
                 " to_regclass('virtwork.ledger_ids')::text FROM pg_control_system()")
@@ -460,28 +480,54 @@ class Ledger:
                 with self.preparing:
                     for statement in TABLE.split(";"):
                         session.rows(statement)
+            if path not in self.aligned:
+                self.align(session, self.paths[path])
             session.patience = patience
             return session, int(timeline or 0)
         except BaseException:
             session.close()
             raise
 
+    def align(self, session: libpq.Connection, path: Path) -> None:
+        """Once for each start: a disk that was put back to an older state would use ids again, and miss rows that went since."""
+        ((highest,),) = session.rows(HIGHEST, self.name, path.name)
+        with path.lock:
+            if path.name in self.aligned:
+                return
+            if highest is None or int(highest) < path.reserved:
+                self.aligned.add(path.name)
+                return
+        lab.log(f"{path.name}: the database has rows up to {highest}, this disk knows of {path.reserved}: it is an older one")
+        self.foreign = self.system
+        self.ended.set()
+        raise libpq.Failure("the disk of the ledger is an older one")
+
     def recognise(self, system: str, timeline: int, server: str) -> None:
         with self.identity:
+            now = time.monotonic()
             if self.system not in (None, system):
-                self.foreign = system
-                raise AnotherDatabase
-            before, former = self.timeline or None, (timeline, server) if timeline < self.timeline else None
+                # Names may lead astray for a while, and one of two paths alone.
+                if now - max(self.heard, *(path.last[0] for path in self.paths.values() if path.last)) > ANOTHER:
+                    self.foreign = system
+                    self.ended.set()
+                raise libpq.Failure(f"{server} has another database, with the system identifier {system}")
+            self.heard = now
+            before, former, is_older = self.timeline or None, None, timeline < self.timeline
+            if not is_older:
+                self.newest = now
+            elif now - self.newest <= RESTORED:
+                former = (timeline, server)
             if timeline == self.timeline or former and former == self.former:
                 return
-            self.system, self.timeline, self.former = system, max(timeline, self.timeline), former
+            self.system, self.timeline, self.former = system, self.timeline if former else timeline, former
+            self.newest = self.newest if former else now
         self.save()
         if before is not None and former is None:
             # A promotion may have been too quick for a gap.
             for path in self.paths.values():
                 path.settled_at = time.monotonic() + SETTLED
         tell("ledger-database", {"ledger": self.name, "system": system, "server": server, "timeline": timeline,
-                                 "timelineBefore": before})
+                                 "timelineBefore": before, "former": former is not None})
 
     def write(self, path: Path, turn: int) -> None:
         """A thread: one session after the other."""
@@ -489,9 +535,6 @@ class Ledger:
         while not self.ended.is_set():
             try:
                 session, timeline = self.connect(path.name, patience, turn)
-            except AnotherDatabase:
-                self.ended.set()
-                return
             except libpq.Failure as failure:
                 path.failed(str(failure))
                 turn += 1
@@ -503,10 +546,15 @@ class Ledger:
                     began = time.monotonic()
                     try:
                         session.rows(INSERT, self.name, path.name, str(number), f"{time.time():.6f}")
+                        if session.warning:
+                            # Such as that a person ended the wait for standbys: the row is there, and perhaps nowhere else.
+                            raise libpq.Failure(session.warning)
                     except libpq.Failure:
                         path.doubted(number)
                         raise
                     path.acknowledged(number, began, server, timeline)
+                    if timeline == self.timeline:
+                        self.newest = time.monotonic()
                     if patience != PATIENCE:
                         session.patience = patience = PATIENCE
             except libpq.NoAnswer as failure:
@@ -653,21 +701,30 @@ class Ledger:
 
     def prune(self, session: libpq.Connection) -> None:
         """Keeps the last rows of each path, here and there; what was compared just now may go."""
-        for path in self.paths.values():
-            with path.lock:
-                base = (min(path.open, default=path.next) - self.retain) // BLOCK * BLOCK
-                if base > path.base:
-                    path.forget(base)
-        self.save()
-        self.book.forget({name: path.base for name, path in self.paths.items()})
+        self.forget(self.retain)
         for name, path in self.paths.items():
-            session.rows("DELETE FROM virtwork.ledger WHERE ledger = $1 AND path = $2 AND id < $3", self.name, name,
-                         str(path.base))
+            self.delete(session, OLD_ROWS, self.name, name, str(path.base))
         if self.old_rows:
             # Of ledgers whose disk this machine no longer has.
-            session.rows("DELETE FROM virtwork.ledger WHERE left(ledger, length($1)) = $1 AND ledger <> $2", lab.NODE + ".",
-                         self.name)
+            self.delete(session, ROWS_OF_OTHERS, lab.NODE + ".", self.name)
             self.old_rows = False
+
+    def delete(self, session: libpq.Connection, statement: str, *parameters: str) -> None:
+        while not self.ended.is_set() and session.rows(statement, *parameters) == [[str(PIECE)]]:
+            pass
+
+    def forget(self, kept: int) -> bool:
+        """All but the last so many rows of each path are only counted from now on. Whether there were any."""
+        any_gone = False
+        for path in self.paths.values():
+            with path.lock:
+                base = (min(path.open, default=path.next) - kept) // BLOCK * BLOCK
+                if base > path.base:
+                    path.forget(base)
+                    any_gone = True
+        self.save()
+        self.book.forget({name: path.base for name, path in self.paths.items()})
+        return any_gone
 
     # Telling.
 
@@ -730,12 +787,14 @@ class Ledger:
             try:
                 self.verify(reason)
                 said = ""
-            except AnotherDatabase:
-                self.ended.set()
             except libpq.Failure as failure:
                 if str(failure) != said:
                     said = str(failure)
                     lab.log(f"not verified: {said}")
+                # The disk is bounded, whatever the database says.
+                with self.verifying:
+                    if self.forget(2 * self.retain):
+                        lab.log("rows are counted without a comparison, which has not succeeded for too long")
                 for path in settled:
                     path.settled_at = now + SETTLED
             due, reason = max(due, now + VERIFY_PERIOD), "periodic"
@@ -763,6 +822,8 @@ class Answers(http.server.BaseHTTPRequestHandler):
     """The readiness probe's question, and those of this program's commands, which come from this machine alone."""
 
     ledger: Ledger
+    # Seconds for who asks, so that connections on which nothing is said do not add up.
+    timeout = 10
 
     def do_GET(self) -> None:
         self.answer(200, self.ledger.status())
@@ -773,9 +834,6 @@ class Answers(http.server.BaseHTTPRequestHandler):
             return
         try:
             self.answer(200, {"paths": self.ledger.verify("manual", thoroughly=True)})
-        except AnotherDatabase:
-            self.ledger.ended.set()
-            self.answer(503, {"failure": "the database is another one"})
         except libpq.Failure as failure:
             self.answer(503, {"failure": str(failure)})
 
@@ -835,7 +893,7 @@ def run(directory: pathlib.Path) -> int:
 
 
 def set_aside(directory: pathlib.Path, ledger: Ledger) -> None:
-    """Another database: what was acknowledged by the one before says nothing of it. It is kept, once."""
+    """Another database, or an older disk: what is known says nothing of it. It is kept, once."""
     previous = directory.with_name(directory.name + ".previous")
     shutil.rmtree(previous, ignore_errors=True)
     directory.rename(previous)
@@ -899,7 +957,11 @@ def main() -> int:
     parser.add_argument("command", choices=["status", "verify", "run"])
     command = parser.parse_args().command
     if command == "run":
-        return run(DIRECTORY)
+        try:
+            return run(DIRECTORY)
+        except OSError as error:
+            lab.log(f"failed: {error}")
+            return 1
     try:
         return show_status() if command == "status" else show_verification()
     except OSError as error:

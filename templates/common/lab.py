@@ -10,7 +10,9 @@ import pathlib
 import pwd
 import shlex
 import sys
+import threading
 import time
+import traceback
 from typing import Any, Callable
 
 NODE = os.uname().nodename.partition(".")[0]
@@ -49,6 +51,20 @@ def signal(kind: str, fields: dict[str, Any], at: float | None = None) -> dict[s
     line = {"signal": kind, "time": stamp(time.time() if at is None else at), "node": NODE, **fields}
     print(json.dumps(line), flush=True)
     return line
+
+
+def _end(failed: threading.ExceptHookArgs) -> None:
+    """What nobody expected in a thread ends the program, which systemd starts again: otherwise it would only seem to work."""
+    if isinstance(failed.exc_value, SystemExit):
+        return
+    if isinstance(failed.exc_value, OSError):
+        log(f"failed: {failed.exc_value}")
+    else:
+        traceback.print_exception(failed.exc_type, failed.exc_value, failed.exc_traceback)
+    os._exit(1)
+
+
+threading.excepthook = _end
 
 
 def become_postgres() -> None:

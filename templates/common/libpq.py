@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import select
+import sys
 import threading
 import time
 from typing import Any, Sequence
@@ -16,6 +17,7 @@ DONE = (0, 1, 2)
 BYTEA = 17
 
 _pq = ctypes.CDLL("libpq.so.5")
+_Notice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p)
 _pq.PQconnectdbParams.restype = ctypes.c_void_p
 for _name in ("PQexecParams", "PQgetCancel", "PQgetResult"):
     getattr(_pq, _name).restype = ctypes.c_void_p
@@ -48,9 +50,19 @@ class Connection:
             message = self._message()
             self.close()
             raise Failure(message)
+        # What the server warned of at the last statement.
+        self.warning = ""
+        # Kept for as long as libpq may call it.
+        self._notice = _Notice(self._warn)
+        _pq.PQsetNoticeProcessor(self._session, self._notice, None)
+
+    def _warn(self, _: int, message: bytes) -> None:
+        self.warning = _line(message)
+        print(self.warning, file=sys.stderr, flush=True)
 
     def rows(self, statement: str, *parameters: str | bytes) -> list[list[str | None]]:
         """What one statement returns; its parameters are text, or bytes for a bytea."""
+        self.warning = ""
         raw = [value.encode() if isinstance(value, str) else value for value in parameters]
         count = len(raw)
         types = (ctypes.c_uint * count)(*(0 if isinstance(value, str) else BYTEA for value in parameters))

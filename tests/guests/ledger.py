@@ -361,7 +361,7 @@ def another_database(primary, ledger):
     primary.kill()
     run("rm", "-rf", primary.data)
     primary.initialise()
-    wait_for("it begins anew", lambda: ledger.status()["ledger"] != name and ledger.status()["system"] not in (None, system))
+    wait_for("it begins anew", lambda: ledger.status()["ledger"] != name and ledger.status()["system"] not in (None, system), 60)
     ledger.writes()
     line, = ledger.signals("ledger-database", systemBefore=system)
     assert json.loads(pathlib.Path(line["kept"], "summary.json").read_text())["ledger"] == name
@@ -398,7 +398,7 @@ def stories():
     ledger.stop()
 
 
-def inside():
+def inside(stories=stories):
     """As the first process of its own namespaces."""
     run("ip", "link", "set", "lo", "up")
     WORK.mkdir(exist_ok=True)
@@ -427,10 +427,14 @@ def inside():
         raise
 
 
+def outside(program, *arguments):
+    """The shell is there for orphans, which somebody has to wait for."""
+    return subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child",
+                           "bash", "-c", '"$@"; exit', "-", sys.executable, program, "inside", *arguments]).returncode
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["inside"]:
         inside()
     else:
-        # The shell is there for orphans, which somebody has to wait for.
-        sys.exit(subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child",
-                                 "bash", "-c", '"$@"; exit', "-", sys.executable, __file__, "inside"]).returncode)
+        sys.exit(outside(__file__))
