@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -296,29 +297,43 @@ class Link:
 
 
 class Server:
-    """Whether this node sends WAL, as its server says; while that says nothing, as it said last."""
+    """Whether this node sends WAL, as its server says; while that says nothing, as it said last. A thread asks: a server that
+    does not answer must not keep a window open."""
 
-    def __init__(self) -> None:
+    # Seconds that a statement may take.
+    PATIENCE = 10.0
+
+    def __init__(self, wants_origin: bool) -> None:
         self.is_primary = False
         self.origin: float | None = None
+        self._wants_origin = wants_origin
         self._session: libpq.Connection | None = None
-        self._asked = -10.0
+        self._said = ""
+        threading.Thread(target=self._watch, daemon=True).start()
 
-    def look(self, wants_origin: bool) -> None:
-        if time.monotonic() - self._asked < 2:
-            return
-        self._asked = time.monotonic()
-        try:
-            self._session = self._session or libpq.Connection("virtwork-chaos", connect_timeout="5")
-            self.is_primary = self._session.rows("SELECT pg_is_in_recovery()") == [["f"]]
-            if not self.is_primary:
-                self.origin = None
-            elif wants_origin and self.origin is None:
-                self.origin = self._begin(self._session)
-        except libpq.Failure:
-            if self._session:
-                self._session.close()
-            self._session = None
+    def _watch(self) -> None:
+        while not ENDED.is_set():
+            try:
+                self._look()
+            except libpq.Failure as failure:
+                if self._session:
+                    self._session.close()
+                self._session = None
+                if self.is_primary and self._wants_origin and self.origin is None and str(failure) != self._said:
+                    self._said = str(failure)
+                    lab.log(f"the schedule: not yet, trying on ({failure})")
+            ENDED.wait(2)
+
+    def _look(self) -> None:
+        if self._session is None:
+            self._session = libpq.Connection("virtwork-chaos", connect_timeout="5")
+            self._session.patience = self.PATIENCE
+        is_primary = self._session.rows("SELECT pg_is_in_recovery()") == [["f"]]
+        if not is_primary:
+            self.origin = None
+        self.is_primary = is_primary
+        if is_primary and self._wants_origin and self.origin is None:
+            self.origin = self._begin(self._session)
 
     @staticmethod
     def _begin(session: libpq.Connection) -> float:
@@ -327,8 +342,10 @@ class Server:
         session.rows("CREATE SCHEMA IF NOT EXISTS virtwork")
         session.rows("CREATE TABLE IF NOT EXISTS virtwork.chaos_schedules (schedule text PRIMARY KEY, begun timestamptz NOT NULL)")
         text = lab.LAB["CHAOS_WINDOWS"]
-        session.rows("INSERT INTO virtwork.chaos_schedules VALUES ($1, clock_timestamp()) ON CONFLICT DO NOTHING", text)
-        ((begun,),) = session.rows("SELECT extract(epoch FROM begun) FROM virtwork.chaos_schedules WHERE schedule = $1", text)
+        # An index takes no text of any length.
+        key = text if len(text) <= 1000 else hashlib.sha256(text.encode()).hexdigest()
+        session.rows("INSERT INTO virtwork.chaos_schedules VALUES ($1, clock_timestamp()) ON CONFLICT DO NOTHING", key)
+        ((begun,),) = session.rows("SELECT extract(epoch FROM begun) FROM virtwork.chaos_schedules WHERE schedule = $1", key)
         return float(begun or 0)
 
 
@@ -337,7 +354,7 @@ class Daemon:
 
     def __init__(self) -> None:
         self.rules = schedule()
-        self.server, self.link, self.resolver = Server(), Link(), Resolver()
+        self.server, self.link, self.resolver = Server(bool(self.rules)), Link(), Resolver()
         self.open: Window | None = None
         self.by_hand: Window | None = None
         self.skipped = ""
@@ -356,7 +373,6 @@ class Daemon:
         while not ENDED.is_set():
             if self.lacks and time.monotonic() - tried > 60:
                 self.lacks, tried = why_not(), time.monotonic()
-            self.server.look(bool(self.rules))
             self.read_request()
             self.turn(self.due() if not self.lacks else None)
             self.write_status()
@@ -496,6 +512,12 @@ def start(given: argparse.Namespace) -> int:
                lambda before, now: now and now != before and now["id"].startswith("hand-"))
 
 
+def duration(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,7}", text):
+        raise argparse.ArgumentTypeError("seconds, 1 to 99999999")
+    return int(text)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -504,7 +526,7 @@ def main() -> int:
         begin.add_argument(f"--{key}", metavar=example.replace("%%", "%"))
     begin.add_argument("--partition", action="store_const", const="yes")
     begin.add_argument("--target", action="append", default=[], metavar="VM", help="such as db-replica-0; may be repeated")
-    begin.add_argument("--for", dest="seconds", type=int, default=0, metavar="SECONDS")
+    begin.add_argument("--for", dest="seconds", type=duration, default=0, metavar="SECONDS")
     for name in ("stop", "status", "run", "clear"):
         commands.add_parser(name)
     given = parser.parse_args()

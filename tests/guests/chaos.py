@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -208,6 +209,58 @@ def foreign_queue():
     expect_equal("pfifo 5: root" in run("/usr/sbin/tc", "qdisc", "show", "dev", "bridge"), True, "the queue is there")
 
 
+def frozen_server():
+    """A server that does not answer keeps no window open, and the service ends when it is told to."""
+    service = Service()
+    run(CHAOS, "start", "--partition", "--for", "5")
+    postmaster = int((WORK / "data/postmaster.pid").read_text().split()[0])
+    processes = [postmaster, *map(int, run("pgrep", "-P", postmaster).split())]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        over = wait_for("the window is over", lambda: service.events()[1:], 15)[0]
+        expect_equal(abs(seconds(over["time"]) - seconds(over["end"])) < 0.5, True, f"it ended at {over['time']}, not {over['end']}")
+        time.sleep(12)
+        began = time.monotonic()
+        service.end()
+        expect_equal(time.monotonic() - began < 5, True, "it ends in time")
+    finally:
+        for process in processes:
+            try:
+                os.kill(process, signal.SIGCONT)
+            except ProcessLookupError:
+                pass
+    expect_equal(queues(), [], "queues after the service")
+
+
+def psql(statement):
+    run(f"{BINARIES}/psql", "-XAtqw", "-h", "/run/postgresql", "-U", "postgres", "-c", statement, "postgres")
+
+
+def schedule_refused():
+    """A schedule that cannot be kept is told of, and begins when it can; one of any length can."""
+    psql("ALTER SYSTEM SET default_transaction_read_only = on")
+    psql("SELECT pg_reload_conf()")
+    draw = random.Random(1)
+    windows = "; ".join(f"at={draw.randrange(10**8)} for=1 every={draw.randrange(10**8, 10**9)} latency={draw.randrange(999)}ms"
+                        f" loss={draw.randrange(99)}.{draw.randrange(999)}% target=db-replica-{draw.randrange(2)}"
+                        for _ in range(300)) + "; at=0 latency=80ms"
+    service = Service(windows=windows)
+    wait_for("it says why", lambda: "the schedule: not yet, trying on (ERROR: cannot execute" in service.log.read_text())
+    psql("SET default_transaction_read_only = off; ALTER SYSTEM RESET default_transaction_read_only")
+    psql("SELECT pg_reload_conf()")
+    wait_for("it begins", service.events)
+    service.end()
+
+
+def durations():
+    service = Service()
+    for seconds_given in ("0", "-5", "1e3", "999999999999"):
+        done = subprocess.run([CHAOS, "start", "--for", seconds_given], capture_output=True, text=True)
+        expect_equal(done.returncode, 2, f"--for {seconds_given}: {done.stderr}")
+    service.end()
+
+
 def names(addresses):
     lines = ["127.0.0.1 localhost"]
     for name, own in addresses.items():
@@ -256,7 +309,8 @@ def inside():
     listeners = [socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=999)
                  for port in (22, 8008)]
     try:
-        for story in (by_hand, moved, scheduled, without_netem, foreign_queue):
+        for story in (by_hand, moved, scheduled, without_netem, foreign_queue, frozen_server,
+                      schedule_refused, durations):
             started = time.monotonic()
             print(story.__name__.replace("_", " "), flush=True)
             story()
