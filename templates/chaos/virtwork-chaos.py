@@ -308,7 +308,7 @@ class Server:
         self.origin: float | None = None
         self._wants_origin = wants_origin
         self._session: libpq.Connection | None = None
-        self._said = ""
+        self._silent_until = 0.0
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
@@ -319,8 +319,8 @@ class Server:
                 if self._session:
                     self._session.close()
                 self._session = None
-                if self.is_primary and self._wants_origin and self.origin is None and str(failure) != self._said:
-                    self._said = str(failure)
+                if self.is_primary and self._wants_origin and self.origin is None and time.monotonic() >= self._silent_until:
+                    self._silent_until = time.monotonic() + 600
                     lab.log(f"the schedule: not yet, trying on ({failure})")
             ENDED.wait(2)
 

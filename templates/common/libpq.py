@@ -42,7 +42,7 @@ class Connection:
 
     def __init__(self, application: str, **given: str) -> None:
         options = {"host": "/run/postgresql", "dbname": "postgres", "application_name": application, "client_encoding": "UTF8",
-                   "options": "-c statement_timeout=0 -c client_min_messages=warning", **given}
+                   "options": "-c statement_timeout=0 -c client_min_messages=warning -c search_path=pg_catalog", **given}
         names = (ctypes.c_char_p * (len(options) + 1))(*(name.encode() for name in options), None)
         values = (ctypes.c_char_p * (len(options) + 1))(*(value.encode() for value in options.values()), None)
         self._session = ctypes.c_void_p(_pq.PQconnectdbParams(names, values, 0))

@@ -238,7 +238,8 @@ class Run:
                     selector.unregister(descriptor)
                     if descriptor in pipes:
                         pipes[descriptor].last = math.inf
-            self._tell(min(time.time(), *(pipe.last for pipe in pipes.values())))
+            # pgbench goes on by the clock as it was at its beginning (14 and newer): somebody may set it.
+            self._tell(min(self.started + time.monotonic() - begun, *(pipe.last for pipe in pipes.values())))
             if not stopped and (ENDED.is_set() or not wanted()):
                 stopped = True
                 process.terminate()
@@ -361,7 +362,10 @@ class Server:
 
 
 def connect() -> libpq.Connection:
-    return libpq.Connection("virtwork-load", user="pgbench", dbname="pgbench", port="5432", connect_timeout="10")
+    session = libpq.Connection("virtwork-load", user="pgbench", dbname="pgbench", port="5432", connect_timeout="5")
+    # A server that does not answer must not keep this program from its end.
+    session.patience = 8.0
+    return session
 
 
 def bound_history() -> None:
@@ -371,9 +375,9 @@ def bound_history() -> None:
             session = connect()
             try:
                 session.rows("SET lock_timeout = '5s'")
-                if session.rows("SELECT pg_relation_size('pgbench_history') > $1::bigint AND NOT pg_is_in_recovery()",
+                if session.rows("SELECT pg_relation_size('public.pgbench_history') > $1::bigint AND NOT pg_is_in_recovery()",
                                 str(HISTORY)) == [["t"]]:
-                    session.rows("TRUNCATE pgbench_history")
+                    session.rows("TRUNCATE public.pgbench_history")
                     lab.log("emptied pgbench_history in the middle of a round: it had 512 MiB")
             finally:
                 session.close()

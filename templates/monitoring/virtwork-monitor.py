@@ -53,8 +53,11 @@ STATEMENTS = {
                " WHERE state <> 'backup' ORDER BY reply_time NULLS FIRST",
     # One that was never used has no status, and holds back nothing.
     "slots": "SELECT slot_name, coalesce(wal_status, 'missing'), restart_lsn FROM pg_replication_slots WHERE slot_type = 'physical'",
-    "receiver": "SELECT status, extract(epoch FROM clock_timestamp() - last_msg_receipt_time), pg_last_wal_receive_lsn(),"
-                " pg_last_wal_replay_lsn(), pg_is_wal_replay_paused() FROM (SELECT) one LEFT JOIN pg_stat_wal_receiver ON true",
+    # Nothing that fails where the node was promoted a moment ago.
+    "receiver": "SELECT status, last_msg_receipt_time, extract(epoch FROM clock_timestamp() - last_msg_receipt_time),"
+                " pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn(),"
+                " CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END"
+                " FROM (SELECT) one LEFT JOIN pg_stat_wal_receiver ON true",
     "settings": "SELECT pg_size_bytes(current_setting('max_slot_wal_keep_size')),"
                 " extract(epoch FROM current_setting('wal_receiver_status_interval')::interval)",
 }
@@ -151,6 +154,9 @@ class Replica:
             self._hear(float(reply), now)
 
     def _hear(self, told: float, now: float) -> None:
+        # Its clock was set back, which would look like an answer that is late by so much. (One that is set forward does not.)
+        if self.told is not None and told < self.told:
+            self.gaps.clear()
         self.told, self.heard = told, now
         minute, gap = now // 60, now - told
         if self.gaps and self.gaps[-1][0] == minute:
@@ -193,6 +199,7 @@ class Sampler:
         self.ring = Ring()
         self.receiver: dict[str, Any] = {}
         self._heard = time.monotonic()
+        self._receipt: str | None = None
         self._slot_limit, self._silence, self._settings_due = math.inf, SILENCE, 0.0
         self._next_attempt, self._said, self._said_at = 0.0, "", 0.0
         # When the sampling last came round, by the clock that is never set.
@@ -289,9 +296,10 @@ class Sampler:
                 replica.take_sender(senders.get(replica.name), now)
                 replica.take_slot(slots.get(replica.slot_name))
         else:
-            ((status, age, received, replayed, paused),) = session.rows("EXECUTE receiver")
-            if age is not None:
-                self._heard = max(self._heard, time.monotonic() - max(0.0, float(age)))
+            ((status, receipt, age, received, replayed, paused),) = session.rows("EXECUTE receiver")
+            # The same message does not become younger where the clock is set back.
+            if age is not None and receipt != self._receipt:
+                self._heard, self._receipt = max(self._heard, time.monotonic() - max(0.0, float(age))), receipt
             self.receiver = {"status": status, "received": position_of(received), "replayed": position_of(replayed),
                              "paused": paused == "t"}
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Opens and closes windows of virtwork-chaos between network namespaces, and asks what gets through.
 
-    tests/guests/chaos.py        needs root, PostgreSQL's server, tc, a kernel with cls_u32 and either netem or htb
+    tests/guests/chaos.py [STORY…]        needs root, PostgreSQL's server, tc, a kernel with cls_u32 and either netem or htb
 
 All of it runs in namespaces of its own, which end with it: network, mounts and processes. Where the kernel has no netem a
 stand-in for tc takes htb for its classes and a queue without room for a partition; then delays are not looked at.
@@ -234,17 +234,19 @@ def frozen_server():
 
 
 def psql(statement):
-    run(f"{BINARIES}/psql", "-XAtqw", "-h", "/run/postgresql", "-U", "postgres", "-c", statement, "postgres")
+    run(f"{BINARIES}/psql", "-XAtqw", "-h", "/run/postgresql", "-U", "postgres",
+        *(word for part in statement.split("; ") for word in ("-c", part)), "postgres")
 
 
 def schedule_refused():
     """A schedule that cannot be kept is told of, and begins when it can; one of any length can."""
-    psql("ALTER SYSTEM SET default_transaction_read_only = on")
-    psql("SELECT pg_reload_conf()")
     draw = random.Random(1)
     windows = "; ".join(f"at={draw.randrange(10**8)} for=1 every={draw.randrange(10**8, 10**9)} latency={draw.randrange(999)}ms"
                         f" loss={draw.randrange(99)}.{draw.randrange(999)}% target=db-replica-{draw.randrange(2)}"
-                        for _ in range(300)) + "; at=0 latency=80ms"
+                        for _ in range(99)) + "; at=0 latency=80ms"
+    psql("DROP SCHEMA IF EXISTS virtwork CASCADE")
+    psql("ALTER SYSTEM SET default_transaction_read_only = on")
+    psql("SELECT pg_reload_conf()")
     service = Service(windows=windows)
     wait_for("it says why", lambda: "the schedule: not yet, trying on (ERROR: cannot execute" in service.log.read_text())
     psql("SET default_transaction_read_only = off; ALTER SYSTEM RESET default_transaction_read_only")
@@ -309,7 +311,7 @@ def inside():
     listeners = [socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=999)
                  for port in (22, 8008)]
     try:
-        for story in (by_hand, moved, scheduled, without_netem, foreign_queue, frozen_server,
+        for story in map(globals().get, sys.argv[2:]) if sys.argv[2:] else (by_hand, moved, scheduled, without_netem, foreign_queue, frozen_server,
                       schedule_refused, durations):
             started = time.monotonic()
             print(story.__name__.replace("_", " "), flush=True)
@@ -338,10 +340,10 @@ def stand_in():
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["inside"]:
+    if sys.argv[1:2] == ["inside"]:
         os.environ["PATH"] = f"/usr/local/sbin:{os.environ['PATH']}"
         inside()
     else:
         # The shell is there for orphans, which somebody has to wait for.
         sys.exit(subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child",
-                                 "bash", "-c", '"$@"; exit', "-", sys.executable, __file__, "inside"]).returncode)
+                                 "bash", "-c", '"$@"; exit', "-", sys.executable, __file__, "inside", *sys.argv[1:]]).returncode)

@@ -156,7 +156,11 @@ def unlimited():
     load.end()
 
 
-def inside():
+def stories():
+    return counted, broken_off, shaped, unlimited, demoted
+
+
+def inside(stories=stories):
     """As the first process of its own namespaces."""
     run("mount", "-t", "tmpfs", "tmpfs", "/run")
     WORK.mkdir()
@@ -181,7 +185,7 @@ def inside():
         "CREATE DATABASE pgbench OWNER pgbench", "postgres")
     run(f"{BINARIES}/pgbench", "-i", "-q", "-s", "2", "-h", "/run/postgresql", "-U", "pgbench", "pgbench")
     try:
-        for story in (counted, broken_off, shaped, unlimited, demoted):
+        for story in stories():
             started = time.monotonic()
             print(story.__name__.replace("_", " "), flush=True)
             story()
@@ -192,10 +196,14 @@ def inside():
         raise
 
 
+def outside(program):
+    """The shell is there for orphans, which somebody has to wait for."""
+    return subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child",
+                           "bash", "-c", '"$@"; exit', "-", sys.executable, program, "inside"]).returncode
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["inside"]:
         inside()
     else:
-        # The shell is there for orphans, which somebody has to wait for.
-        sys.exit(subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child",
-                                 "bash", "-c", '"$@"; exit', "-", sys.executable, __file__, "inside"]).returncode)
+        sys.exit(outside(__file__))

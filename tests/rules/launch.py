@@ -20,7 +20,8 @@ def main():
     sys.path.insert(0, str(TEMPLATES / "common"))
     import libpq
     connection = libpq.Connection
-    libpq.Connection = lambda application, **given: connection(application, host=directory, port=server_port, **given)
+    libpq.Connection = lambda application, **given: connection(
+        application, host=directory, port=server_port, options="-c statement_timeout=0", **given)
     if int(port):
         listener = socket.create_server(("127.0.0.1", int(port)))
         os.dup2(listener.fileno(), 3)

@@ -56,6 +56,10 @@ def main():
     for at in range(60, 300):
         replica.take_sender(["", "streaming", "0/1", "0/1", "0/1", "0/1", str(at - 300)], at + 5.2)
         assert abs(replica.delay - 5) <= 0.5, replica.delay
+    # its clock is set back by an hour: no answer is late because of that; then forward again
+    for at, clock in [(at, at - 3900) for at in range(300, 360)] + [(at, at - 300) for at in range(360, 420)]:
+        replica.take_sender(["", "streaming", "0/1", "0/1", "0/1", "0/1", str(clock)], at + 0.2)
+        assert replica.delay == 0, (at, replica.delay)
 
 
 main()
