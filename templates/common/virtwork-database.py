@@ -362,9 +362,9 @@ class Server:
 
 
 def connect() -> libpq.Connection:
-    session = libpq.Connection("virtwork-load", user="pgbench", dbname="pgbench", port="5432", connect_timeout="5")
+    session = libpq.Connection("virtwork-load", user="pgbench", dbname="pgbench", port="5432", connect_timeout="4")
     # A server that does not answer must not keep this program from its end.
-    session.patience = 8.0
+    session.patience = 4.0
     return session
 
 
@@ -374,6 +374,7 @@ def bound_history() -> None:
         try:
             session = connect()
             try:
+                session.patience = 60
                 session.rows("SET lock_timeout = '5s'")
                 if session.rows("SELECT pg_relation_size('public.pgbench_history') > $1::bigint AND NOT pg_is_in_recovery()",
                                 str(HISTORY)) == [["t"]]:

@@ -10,6 +10,7 @@ import glob
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -156,8 +157,27 @@ def unlimited():
     load.end()
 
 
+def frozen():
+    """A server that does not answer keeps no load from its end, in a round and between two."""
+    for when in ("in a round", "between rounds"):
+        load = Load(duration=300 if when == "in a round" else 2)
+        wait_for("it runs", lambda: int(sql("SELECT count(*) FROM pgbench_history")) > 20)
+        if when == "between rounds":
+            load.round()
+        processes = [int(line) for line in run("pgrep", "-x", "postgres").split()]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        time.sleep(5)
+        load.end()
+        for process in processes:
+            try:
+                os.kill(process, signal.SIGCONT)
+            except ProcessLookupError:
+                pass
+
+
 def stories():
-    return counted, broken_off, shaped, unlimited, demoted
+    return counted, broken_off, shaped, unlimited, frozen, demoted
 
 
 def inside(stories=stories):

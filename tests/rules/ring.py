@@ -60,6 +60,19 @@ def main():
     for at, clock in [(at, at - 3900) for at in range(300, 360)] + [(at, at - 300) for at in range(360, 420)]:
         replica.take_sender(["", "streaming", "0/1", "0/1", "0/1", "0/1", str(clock)], at + 0.2)
         assert replica.delay == 0, (at, replica.delay)
+    # what a receiver heard last does not become younger where the clock is set back
+    standby = module.Sampler("db-replica-0", ("db-primary-0", "db-replica-0"), 1, False, lambda: None)
+    standby.role, standby.up, standby._settings_due = "standby", True, float("inf")
+    said = ["streaming", "12:00", "1.0", "0/2", "0/1", "f"]
+    session = types.SimpleNamespace(rows=lambda statement: [said])
+    standby._look(session)
+    first = standby._heard
+    said[2] = "-3599"
+    standby._look(session)
+    assert standby._heard == first, standby._heard - first
+    said[1:3] = "11:00", "0.0"
+    standby._look(session)
+    assert standby._heard > first
 
 
 main()
