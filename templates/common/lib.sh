@@ -14,7 +14,8 @@ export PGPASSFILE=/run/postgresql/virtwork.pgpass
 # Settings of the config must not stop the lab's own statements. (The load unsets this.)
 PGOPTIONS='-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0'
 # Superusers call no function that somebody else has made: before 15 everybody may, in public.
-export PGOPTIONS="$PGOPTIONS -c search_path=pg_catalog"
+# A standby answers nothing that is to be serializable.
+export PGOPTIONS="$PGOPTIONS -c search_path=pg_catalog -c default_transaction_isolation=read\\ committed"
 
 # One journal line per step.
 log() {

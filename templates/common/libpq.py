@@ -14,6 +14,9 @@ from typing import Any, Sequence
 CONNECTION_OK = 0
 # The states of a result that are no failure: an empty query, a command's, a query's.
 DONE = (0, 1, 2)
+# Whatever the config sets for sessions. A standby answers nothing that is to be serializable.
+SETTINGS = ("-c statement_timeout=0 -c client_min_messages=warning -c search_path=pg_catalog"
+            " -c default_transaction_isolation=read\\ committed")
 BYTEA = 17
 
 _pq = ctypes.CDLL("libpq.so.5")
@@ -42,7 +45,7 @@ class Connection:
 
     def __init__(self, application: str, **given: str) -> None:
         options = {"host": "/run/postgresql", "dbname": "postgres", "application_name": application, "client_encoding": "UTF8",
-                   "options": "-c statement_timeout=0 -c client_min_messages=warning -c search_path=pg_catalog", **given}
+                   "options": SETTINGS, **given}
         names = (ctypes.c_char_p * (len(options) + 1))(*(name.encode() for name in options), None)
         values = (ctypes.c_char_p * (len(options) + 1))(*(value.encode() for value in options.values()), None)
         self._session = ctypes.c_void_p(_pq.PQconnectdbParams(names, values, 0))

@@ -131,6 +131,36 @@ def tables_gone():
     ledger.stop()
 
 
+ODD = {"datestyle": "German, DMY", "intervalstyle": "iso_8601", "timezone": "Asia/Kathmandu", "bytea_output": "escape",
+       "extra_float_digits": "0", "statement_timeout": "20ms", "lock_timeout": "20ms", "search_path": "nowhere",
+       "default_transaction_isolation": "serializable", "log_statement": "all", "client_min_messages": "debug1",
+       "standard_conforming_strings": "off", "array_nulls": "off", "enable_tidscan": "off", "quote_all_identifiers": "on"}
+
+
+def odd_settings():
+    """Whatever the config sets for sessions: times are what they are, and nothing is given up."""
+    for name, value in ODD.items():
+        set_up(FIRST, name, value)
+    service(FIRST)
+    SECOND.clone(FIRST)
+    set_up(SECOND, "default_transaction_isolation", "serializable")
+    ledger = begin()
+    line = wait_for("it reads", lambda: [line for line in ledger.signals("ledger") if line["reads"]["count"]])[-1]
+    assert 0 <= line["reads"]["staleness_ms"] < 5000, line["reads"]
+    nothing_lost(ledger)
+    failures = {path: line["paths"][path]["failures"] for path in PATHS}
+    FIRST.sql("DELETE FROM virtwork.ledger WHERE id < 20", "pgbench")
+    time.sleep(1)
+    told = ledger.verify()
+    ledger.stop()
+    SECOND.kill()
+    for name in ODD:
+        reset(FIRST, name)
+    expect_equal(failures, dict.fromkeys(PATHS, 0), "failures")
+    for path, line in told.items():
+        assert line["lost"] >= 15 and line["lostFrom"].startswith(time.strftime("%Y-%m-%d", time.gmtime())), line
+
+
 def no_connections():
     """A server that takes nobody more: a gap, and its reason."""
     ledger = begin()
@@ -249,7 +279,7 @@ def thread_dies():
     expect_equal((done.returncode, "ZeroDivisionError" in done.stderr), (1, True), f"status of a program: {done.stderr}")
 
 
-STORIES = (thread_dies, cancelled_by_a_person, idle_sessions_end, own_disk_full, tables_gone, no_connections, ends_in_time, two_databases,
+STORIES = (thread_dies, cancelled_by_a_person, idle_sessions_end, own_disk_full, tables_gone, odd_settings, no_connections, ends_in_time, two_databases,
            older_image, own_image, never_compared)
 
 

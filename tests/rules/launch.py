@@ -21,7 +21,7 @@ def main():
     import libpq
     connection = libpq.Connection
     libpq.Connection = lambda application, **given: connection(
-        application, host=directory, port=server_port, options="-c statement_timeout=0", **given)
+        application, host=directory, port=server_port, options=libpq.SETTINGS.replace(" -c search_path=pg_catalog", ""), **given)
     if int(port):
         listener = socket.create_server(("127.0.0.1", int(port)))
         os.dup2(listener.fileno(), 3)
