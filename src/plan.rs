@@ -168,7 +168,7 @@ impl Plan {
         let postgresql = postgresql::plan(
             config,
             replica_count,
-            (pgbench.connections(), ledger.as_ref()),
+            (pgbench.connections(!is_patroni), ledger.as_ref()),
             is_patroni,
             problems,
             &mut notes,
