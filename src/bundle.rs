@@ -56,7 +56,7 @@ impl Bundle {
                 "guests' files",
                 "a ConfigMap",
                 files,
-                "shorten `postgresql.parameters` or `guest.extra-packages`",
+                "shorten `postgresql.parameters`, `guest.extra-packages` or `chaos-network.schedule`",
             ),
             ("user-data", "a Secret", user_data, "shorten `guest.ssh.authorized-keys`"),
         ];

@@ -147,7 +147,7 @@ section! {
         /// What is measured of replication: a sampler on each node, and what Prometheus is told.
         "monitoring" => monitoring: Monitoring {}
         /// Whether a NetworkPolicy is part of the bundle. It lets in port 5432 from the namespace and
-        /// `postgresql.allowed-clients`, SSH, and from the lab's own nodes the ports on which they ask each other.
+        /// `postgresql.allowed-clients`, SSH, metrics, and from the lab's own nodes the ports on which they ask each other.
         "network-policy" => network_policy: bool {
             default: Literal("true"),
             example: "false",

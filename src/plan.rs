@@ -168,14 +168,14 @@ impl Plan {
         let postgresql = postgresql::plan(
             config,
             replica_count,
-            (pgbench.connections(), ledger.as_ref()),
+            (pgbench.connections(!is_patroni), ledger.as_ref()),
             is_patroni,
             problems,
             &mut notes,
         );
         let needs = Needs::new(config, &pgbench, &postgresql, ledger.as_ref());
         let guest = guest::plan(config, is_patroni, problems, &mut notes);
-        let monitoring = monitoring::plan(config, guest.family, problems);
+        let monitoring = monitoring::plan(config, replica_count, guest.family, problems);
         let ip = ip::plan(config, &names, guest.os, problems);
         let credentials = credentials::plan(config, &names, &roles, is_patroni, problems);
         let machines = roles.into_iter().map(|(role, count)| {
@@ -183,7 +183,7 @@ impl Plan {
             Machines { role, count, vm }
         });
         let machines = machines.collect();
-        let chaos = chaos_network::plan(config, &names, replica_count, is_patroni, problems);
+        let chaos = chaos_network::plan(config, &names, replica_count, &failover, problems, &mut notes);
         let slots = postgresql.max_slot_wal_keep_size;
         let wal_player =
             wal_player::plan(config, &names, &annotations, replica_count, slots, problems, &mut notes);

@@ -353,6 +353,9 @@ codes! {
         /// `postgresql.allowed-clients` lets in addresses of an IP family that the guests do not have. Give them both
         /// families, or take the block out.
         AllowedClientsOfAnotherFamily = "allowed-clients-of-another-family",
+        /// Nothing but the primary is a target of `chaos-network`, and no WAL goes to it. Name replicas, unless another node is to be
+        /// the primary by then.
+        ChaosTargetIsPrimary = "chaos-target-is-primary",
         /// Something may stand in standard input, and it is not read; `gen -` reads it.
         StdinNotRead = "stdin-not-read",
         /// Random passwords were added to the secrets file. Keep it, and keep it out of Git.

@@ -1,9 +1,10 @@
 //! When the network between the primary and its replicas is bad, and how.
 
+use super::FailoverPlan;
 use crate::config::Config;
 use crate::config::chaos_network::{ChaosNetwork, Targets, Window, Windows};
 use crate::config::fields::{Field, Involved, Spanned};
-use crate::diagnostic::{Code, Diagnostic, Problems};
+use crate::diagnostic::{Code, Diagnostic, Note, Problems};
 use crate::names::{Names, Node, Role};
 use crate::value::{BitRate, Delay, Percentage};
 
@@ -55,9 +56,11 @@ pub(super) fn plan(
     config: &Config,
     names: &Names,
     replicas: u32,
-    is_patroni: bool,
+    failover: &FailoverPlan,
     problems: &mut Problems,
+    notes: &mut Vec<Note>,
 ) -> Option<ChaosPlan> {
+    let is_patroni = failover.patroni().is_some();
     let chaos = &config.chaos_network.spanned()?.value;
     if replicas == 0 {
         problems.contradiction(
@@ -108,7 +111,19 @@ pub(super) fn plan(
             windows.collect()
         }
     };
-    Some(ChaosPlan { effects: EffectsPlan { words: own.words(), targets: own_targets }, windows })
+    let effects = EffectsPlan { words: own.words(), targets: own_targets };
+    let mut all = std::iter::once(&effects).chain(windows.iter().map(|window| &window.effects));
+    if let FailoverPlan::Manual { primary } = failover
+        && let alone = [primary.vm(names)]
+        && all.any(|effects| effects.targets == alone)
+    {
+        let text = format!(
+            "a target of `chaos-network` is `{}` alone, which is the primary: no WAL goes to it until another node is",
+            primary.label()
+        );
+        notes.push(Note::new(Code::ChaosTargetIsPrimary, text));
+    }
+    Some(ChaosPlan { effects, windows })
 }
 
 fn without_effect(place: &dyn Involved, message: &str, problems: &mut Problems) {

@@ -3,6 +3,7 @@
 use super::Family;
 use crate::config::Config;
 use crate::config::fields::Involved;
+use crate::config::monitoring::Rules;
 use crate::diagnostic::{Code, Problems};
 
 /// What every node measures.
@@ -39,7 +40,12 @@ pub struct RulesPlan {
 /// The package of the exporter, on Debian and Ubuntu.
 pub(super) const EXPORTER_PACKAGE: &str = "prometheus-postgres-exporter";
 
-pub(super) fn plan(config: &Config, family: Family, problems: &mut Problems) -> Option<MonitoringPlan> {
+pub(super) fn plan(
+    config: &Config,
+    replicas: u32,
+    family: Family,
+    problems: &mut Problems,
+) -> Option<MonitoringPlan> {
     let section = config.monitoring.spanned()?;
     let monitoring = &section.value;
     let has_metrics = monitoring.metrics.or(false);
@@ -58,6 +64,9 @@ pub(super) fn plan(config: &Config, family: Family, problems: &mut Problems) -> 
                 "set `monitoring.metrics` to `true`, or remove the key",
             );
         }
+    }
+    if replicas == 0 {
+        check_thresholds(config, &monitoring.rules.or_default(), problems);
     }
     if wants_exporter && family == Family::Rpm {
         let guest = config.guest.or_default();
@@ -82,4 +91,17 @@ pub(super) fn plan(config: &Config, family: Family, problems: &mut Problems) -> 
         has_exporter: wants_exporter,
     });
     Some(MonitoringPlan { interval: monitoring.interval.or(1), metrics })
+}
+
+/// Without replicas there are the alerts about nodes alone, and these have no thresholds.
+fn check_thresholds(config: &Config, rules: &Rules, problems: &mut Problems) {
+    let thresholds: [&dyn Involved; 3] = [&rules.lag, &rules.disconnected, &rules.slot_retention];
+    for key in thresholds.into_iter().filter(|key| !matches!(key.place(), Ok(None))) {
+        problems.contradiction(
+            Code::KeyWithoutEffect,
+            &[(key, "of replicas"), (&config.replica_count, "and there are none")],
+            "the threshold is for alerts about replicas, and the lab has none",
+            "remove it, or ask for replicas",
+        );
+    }
 }

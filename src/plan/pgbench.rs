@@ -30,9 +30,11 @@ pub struct PgbenchPlan {
 }
 
 impl PgbenchPlan {
-    /// Connections of the load to any one server.
-    pub(super) fn connections(&self) -> u32 {
-        self.clients.max(self.shaped.as_ref().and_then(|shaped| shaped.readers).unwrap_or(0))
+    /// Connections of the load to any one server. Where the Service of the replicas may lead to the one that takes writes, both
+    /// kinds of clients meet there, all of them when it is the only one left.
+    pub(super) fn connections(&self, may_meet: bool) -> u32 {
+        let readers = self.shaped.as_ref().and_then(|shaped| shaped.readers).unwrap_or(0);
+        if may_meet { self.clients + readers } else { self.clients.max(readers) }
     }
 }
 

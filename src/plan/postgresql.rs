@@ -10,7 +10,7 @@ pub use synchronous::SynchronousPlan;
 use super::LedgerPlan;
 use super::sizing::SharedMemory;
 use crate::config::Config;
-use crate::config::fields::Involved;
+use crate::config::fields::{Field, Involved};
 use crate::config::postgresql::Postgresql;
 use crate::diagnostic::{Code, Note, Problems};
 use crate::value::{PgSize, StandbyMode};
@@ -173,15 +173,20 @@ fn processes(
     let vacuum = number("autovacuum_worker_slots").or(number("autovacuum_max_workers")).unwrap_or(16);
     let workers = number("max_worker_processes").unwrap_or(8);
     let load = config.pgbench.or_default();
-    // whichever opens more connections to one server
-    let clients_field =
-        if load.read_replicas.get() == Some(&clients) { load.read_replicas } else { load.clients };
+    // whichever opens more connections to one server, or both
+    let is = |field: &Field<u32>| field.get() == Some(&clients);
+    let (writers, readers) = match (is(&load.clients), is(&load.read_replicas)) {
+        (_, true) => (Field::Absent, load.read_replicas),
+        (true, false) => (load.clients, Field::Absent),
+        (false, false) => (load.clients, load.read_replicas),
+    };
     if max_connections < least {
         problems.contradiction(
             Code::TooFewConnections,
             &[
                 (&settings.place("max_connections"), "too few"),
-                (&clients_field, "the load's connections"),
+                (&writers, "the load's connections"),
+                (&readers, "the load's connections"),
                 (&config.client, "the ledgers' connections"),
             ],
             match ledgers {
@@ -202,7 +207,8 @@ fn processes(
         let mut keys: Vec<(&dyn Involved, &str)> =
             places.iter().map(|place| (place as _, "of this")).collect();
         keys.push((&config.replica_count, "with the WAL senders of these"));
-        keys.push((&clients_field, "with the connections of these"));
+        keys.push((&writers, "with the connections of these"));
+        keys.push((&readers, "with the connections of these"));
         problems.contradiction(
             Code::TooManyProcesses,
             &keys,
