@@ -636,7 +636,7 @@ fn valid_config() -> impl Strategy<Value = String> {
                 "",
                 "monitoring: {}\n",
                 "monitoring: {interval: 10, metrics: true}\n",
-                "monitoring: {metrics: true, dashboard: true, rules: {slot-retention: 50}}\n",
+                "monitoring: {metrics: true, dashboard: true, rules: {}}\n",
             ]),
         ),
     )

@@ -101,6 +101,9 @@ def draw(random):
         network_policy=maybe(0.4, lambda: random.random() < 0.5),
         credentials=maybe(0.3, lambda: {"existing-secret": random.choice(
             ["lab-passwords", {"name": "other", "replication-key": "repl.key", "client-key": "client_key"}])}))
+    if config["replica-count"] == 0 and "rules" in config.get("monitoring", {}):
+        # no thresholds without replicas
+        config["monitoring"]["rules"] = {}
     passwords = {key: "".join(random.choice(PASSWORD) for _ in range(random.randint(8, 40))).strip() + "x"
                  for key in ("replication-password", "client-password")}
     return config, passwords
