@@ -134,7 +134,7 @@ class Checks(Story):
     def rows_kept(self, name, directory, table, options=""):
         """Counts in a copy that was kept aside, with the commands of docs/operations.md."""
         return self.in_data(name, f"""
-            . /usr/local/lib/virtwork/lib.sh && find_binaries
+            . /usr/local/lib/virtwork/lib.sh && find_binaries && unset PGOPTIONS
             copy={directory}
             as_postgres pg_ctl -D "$copy" -w -t 30 -l /tmp/kept.log start -o "-c port=5433 -c listen_addresses='' \
               -c primary_conninfo='' -c primary_slot_name='' -c archive_mode=off -c unix_socket_directories=/run/postgresql {options}" >/dev/null ||
