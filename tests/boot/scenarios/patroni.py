@@ -436,8 +436,8 @@ class ThreeNodes(Patroni):
         lab = self.lab
         for number in range(self.rounds):
             former = lab.primary
-            wait_until("the leader has noted that commits wait for both others", lambda: self.noted(former) == set(
-                lab.database_nodes), 60)
+            wait_until("the leader has noted that commits wait for both others",
+                       lambda former=former: self.noted(former) == set(lab.database_nodes) - {former}, 60)
             pause(self.random.uniform(0, LOOP_WAIT))
             kind = self.random.choice(["power", "postmaster", "all processes"])
             sampler = self.sampled()
@@ -454,9 +454,11 @@ class ThreeNodes(Patroni):
             expect_equal(self.copies(former), [], f"copies on {former}; its journal:\n{self.tell(former)}\n")
 
     def noted(self, name):
-        """The leader, and for whom its commits wait as it noted it. A kill within two seconds after Patroni took one back in
+        """For whom the commits of the leader wait, as it noted it. A kill within two seconds after Patroni took one back in
         finds an older note, and a copy is kept that need not be."""
-        return set(self.in_data(name, "cat $PGDATA/virtwork.waited-for 2>/dev/null || true").split())
+        node, timeline, *names = self.in_data(name, "cat $PGDATA/virtwork.waited-for 2>/dev/null || echo - -").split()
+        current = self.lab.superuser(name, "SELECT timeline_id FROM pg_control_checkpoint()")
+        return set(names) if (node, timeline) == (name, current) else set()
 
     @scenario("a node less: its slot and its voice in etcd go")
     def fewer(self):
