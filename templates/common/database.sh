@@ -7,9 +7,10 @@ superuser_sql() {
 }
 
 # At every boot, so that a changed Secret takes effect. psql gets the passwords through two file descriptors:
-# they stand in no argument, file or environment; what could log the statements is switched off.
+# they stand in no argument, file or environment; what could log or show the statements is switched off.
 ensure_roles() {
   superuser_sql -f - 3<<<"$REPLICATION_PASSWORD" 4<<<"$CLIENT_PASSWORD" <<'SQL'
+SET track_activities = off;
 SET log_statement = none;
 SET log_min_duration_statement = -1;
 SET log_min_duration_sample = -1;
@@ -58,9 +59,10 @@ has_database() {
   ((count == 1))
 }
 
+# Not as a superuser: the owner of the tables may have put a view in the place of one, whose functions run as who asks.
 check_scale() {
   local branches
-  branches=$(superuser_sql -d pgbench -c 'SELECT count(*) FROM public.pgbench_branches' 2>&1) || true
+  branches=$(as_postgres psql -XAtq -U pgbench -d pgbench -c 'SELECT count(*) FROM public.pgbench_branches' 2>&1) || true
   [[ $branches == "$PGBENCH_SCALE" ]] ||
     log "warning: pgbench-scale is $PGBENCH_SCALE, but the tables have scale $(reason "$branches"); they are" \
       "kept (drop database pgbench and restart the VM to build them anew)"
