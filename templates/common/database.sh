@@ -54,7 +54,7 @@ ensure_database() {
 # A server that is about to stop has not lost its database.
 has_database() {
   local count
-  count=$(superuser_sql -c "SELECT count(*) FROM pg_database WHERE datname = 'pgbench'" 2>/dev/null) ||
+  count=$(superuser_sql -c "SELECT count(*) FROM pg_database WHERE datname = 'pgbench'") ||
     fail "the server does not say whether it has the database pgbench"
   ((count == 1))
 }

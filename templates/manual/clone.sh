@@ -208,20 +208,22 @@ forget_primary() {
 # has just been cloned and does not stream yet. One that is away holds up nobody for more than a minute. A turn is a lock
 # of a session on the primary, and ends with it, however this clone ends.
 take_turn() {
-  local attempt
+  local answer attempt
   coproc TURN { as_postgres psql -XAtqw -d "$(connection pgbench '' "'$NODE clone'") dbname=postgres" 2>&1; }
   # shellcheck disable=SC2154  # bash sets TURN
   cat >&"${TURN[1]}" <<'SQL'
 SELECT hashtext('virtwork clone') AS clone, floor(random() *
   greatest(1, pg_size_bytes(current_setting('max_slot_wal_keep_size')) / pg_size_bytes('96MB')))::int AS turn \gset
-SELECT CASE WHEN pg_try_advisory_lock(:clone, :turn) THEN 'turn' ELSE 'busy' END;
-SELECT 'turn' FROM pg_advisory_lock(:clone, :turn);
+SELECT CASE WHEN pg_try_advisory_lock(:clone, :turn) THEN 'free' ELSE 'busy' END;
+SELECT 'wait' FROM pg_advisory_lock(:clone, :turn);
 SQL
   hear
-  [[ $ANSWER != busy ]] || log 'waiting for other clones to end' >&3
-  [[ $ANSWER != @(busy|turn) ]] || hear
+  [[ $answer != busy ]] || log 'waiting for other clones to end' >&3
+  [[ $answer != @(busy|free) ]] || hear
   for ((attempt = 0; attempt < 60; attempt++)); do
-    [[ $ANSWER == @(turn|wait) ]] || break
+    [[ $answer == wait ]] || break
+    ((attempt != 1)) || log 'waiting for a replica that was just cloned to stream' >&3
+    ((attempt == 0)) || pause 1
     cat >&"${TURN[1]}" <<SQL
 SELECT CASE WHEN EXISTS (SELECT FROM pg_replication_slots
     WHERE NOT active AND slot_name <> '$SLOT' AND wal_status <> 'lost'
@@ -230,17 +232,14 @@ SELECT CASE WHEN EXISTS (SELECT FROM pg_replication_slots
   THEN 'wait' ELSE 'turn' END;
 SQL
     hear
-    [[ $ANSWER == wait ]] || break
-    ((attempt > 0)) || log 'waiting for a replica that was just cloned to stream' >&3
-    pause 1
   done
-  [[ $ANSWER == @(turn|wait) ]] || {
-    echo "$ANSWER"
+  [[ $answer == @(turn|wait) ]] || {
+    echo "$answer"
     return 1
   }
 }
 
-# The next line that the session says, in ANSWER.
+# The next line that the session says, in take_turn's own variable: a subshell has no part in a coprocess.
 hear() {
-  read -r ANSWER <&"${TURN[0]}" || ANSWER='error: the primary does not answer'
+  read -r answer <&"${TURN[0]}" || answer='error: the primary does not answer'
 }

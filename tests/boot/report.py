@@ -32,16 +32,12 @@ class Report:
 
     def failures(self):
         """What failed, told once more: the last lines of a long run are the ones that are kept and read."""
-        return "\n".join(f"{r.outcome}: {r.story} · {r.title}\n" + "".join(f"    {line}\n" for line in reason(r.details))
-                         for r in self.results if r.outcome != "passed")
+        lines = []
+        for r in self.results:
+            if r.outcome != "passed":
+                lines += [f"{r.outcome}: {r.story} · {r.title}", *(f"    {line}" for line in r.error.splitlines()[:12])]
+        return "\n".join(lines)
 
     def summary(self):
         passed = sum(r.outcome == "passed" for r in self.results)
         return passed, len(self.results) - passed
-
-
-def reason(details):
-    """The error that ended a scenario, its message whole, but without the journals that follow it."""
-    lines = details.splitlines()
-    starts = [n for n, line in enumerate(lines) if line and not line.startswith((" ", "Traceback"))]
-    return lines[starts[0]:][:12] if starts else lines[-12:]

@@ -31,6 +31,7 @@ class Result:
     title: str
     outcome: str
     seconds: float
+    error: str = ""
     details: str = ""
     figures: list = dataclasses.field(default_factory=list)
 
@@ -104,17 +105,18 @@ class Story:
                     report(Result(self.name, method.title, "not reached", 0))
                     continue
                 started = time.monotonic()
-                outcome, details = "passed", ""
+                outcome, error, details = "passed", "", ""
                 try:
                     if self.lab is None:
                         self.setup()
                     method(self)
                 except Interrupted:
                     raise
-                except Exception:
+                except Exception as failure:
                     outcome, broken = "failed", method.fatal
+                    error = "".join(traceback.format_exception_only(type(failure), failure))
                     details = traceback.format_exc() + (self.lab.story() if self.lab else "")
-                report(Result(self.name, method.title, outcome, time.monotonic() - started, details, self.figures))
+                report(Result(self.name, method.title, outcome, time.monotonic() - started, error, details, self.figures))
                 self.figures = []
         finally:
             self.stack.close()

@@ -7,6 +7,9 @@ from story import Story, expect, expect_equal
 class Checks(Story):
     """A story with a lab that has formed: `systems` holds the system identifier of each node, `writer` writes rows."""
 
+    def all_ready(self, seconds=60):
+        wait_until("all are ready", lambda: all(node.ready for node in self.lab.nodes.values()), seconds)
+
     def formed(self):
         """Waits until the lab has formed, and remembers its identity."""
         lab = self.lab

@@ -2,7 +2,7 @@
 
 from network import FAMILIES, HALF_REACHED, MIRROR
 from scenarios.checks import Checks
-from shell import CommandFailed, in_netns, run, wait_until
+from shell import CommandFailed, in_netns, run
 from story import config, expect, expect_equal, scenario
 
 PROBE = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).status)"
@@ -49,7 +49,7 @@ class Families(Checks):
     def each_family_leads_there(self):
         """Services, readiness probes, and the NetworkPolicy."""
         lab = self.lab
-        wait_until("all are ready", lambda: all(node.ready for node in lab.nodes.values()), 60)
+        self.all_ready()
         for family in self.families:
             for service, recovery in (("primary", "f"), ("replicas", "t")):
                 address = lab.network.service_address(f"{lab.prefix}-{service}", family)

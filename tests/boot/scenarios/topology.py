@@ -306,7 +306,7 @@ class Warm(Promotions):
         lab.start(*lab.nodes)
         lab.wait_for_primary()
         lab.wait_for_streaming()
-        wait_until("all are ready", lambda: all(node.ready for node in lab.nodes.values()), 60)
+        self.all_ready()
         self.writer = self.new_writer()
         newest = lab.superuser(lab.primary, "SELECT name FROM virtwork.server_starts ORDER BY number DESC LIMIT 1")
         for name in lab.replicas:
@@ -323,7 +323,7 @@ class Warm(Promotions):
         lab.start(lab.primary)
         lab.wait_for_primary()
         lab.wait_for_streaming()
-        wait_until("all are ready", lambda: all(node.ready for node in lab.nodes.values()), 60)
+        self.all_ready()
 
     @scenario("a warm standby is promoted, the other follows, the old primary rejoins")
     def failover(self):
@@ -339,7 +339,7 @@ class Warm(Promotions):
         self.rejoin(self.old, "streams from the new primary")
         expect_equal(self.rows_kept(self.old, self.copies(self.old)[0], "only_old", "-c hot_standby=on"), str(PRECIOUS),
                      "rows that only it had")
-        wait_until("all are ready", lambda: all(node.ready for node in lab.nodes.values()), 90)
+        self.all_ready(90)
 
 
 class Synchronous(Promotions):
