@@ -73,6 +73,7 @@ class Server:
         self.data = WORK / name
 
     def initialise(self):
+        run("rm", "-rf", self.data)
         postgres(f"{BINARIES}/initdb", "-D", self.data, "--auth=trust", "--no-sync")
         self.configure()
         self.start()
