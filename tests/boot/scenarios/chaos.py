@@ -68,7 +68,9 @@ class Chaos(Emulated, ChaosChecks):
             lab.sql(name, "SELECT 1")
             expect(time.monotonic() - started < LATE, f"a client of {name} waits for {time.monotonic() - started:.1f} s")
             probe = lab.nodes[name].vm.probe
-            expect(lab.network.answers(lab.nodes[name].pod.address, probe), f"the readiness of {name} does not answer")
+            address = lab.nodes[name].pod.address
+            # an emulated machine takes more than a second at times
+            wait_until(f"the readiness of {name} answers", lambda: lab.network.answers(address, probe), 3 * LATE, 1)
             lab.guest(name).run("true", timeout=60)
 
     @scenario("forming: without a schedule nothing happens, and nothing is set up")
