@@ -36,7 +36,7 @@ apt() {
     -o Acquire::Check-Valid-Until=false -o Debug::NoLocking=true -o APT::Sandbox::User=root "$@"
 }
 apt update
-apt --no-install-recommends --download-only install "${PATRONI[@]}"
+apt --no-install-recommends --download-only install "${PATRONI[@]}" "${FURTHER[@]}"
 rm -rf "$target/partial" "$state"
 ln "$pool"/*.deb "$target/"
 cd "$target"

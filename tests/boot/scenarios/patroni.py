@@ -489,7 +489,8 @@ class Packages(Patroni):
     def setup(self):
         self.lab = self.new_lab()
         self.requests = self.lab.network.serve_packages(self.system.packages())
-        self.lab.apply(self.lab_config(guest={"image": self.system.image, "packages": "install"}))
+        self.lab.apply(self.lab_config(guest={"image": self.system.image, "packages": "install"},
+                                       monitoring={"metrics": True, "postgres-exporter": True}))
 
     @scenario("packages installed: nothing runs on the root disk, the lab forms")
     def forming(self):
@@ -499,6 +500,17 @@ class Packages(Patroni):
             leftovers = lab.guest(name).run("bash", "-c", "ls -d /var/lib/etcd/*/member 2>/dev/null || true")
             expect_equal(leftovers, "", f"etcd on the root disk of {name}")
         self.settled()
+
+    @scenario("the distribution's exporter serves its own metrics, of each node's role")
+    def exporter(self):
+        lab = self.lab
+        scrape = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
+        for name in lab.database_nodes:
+            text = wait_until(f"the exporter of {name} answers", lambda: lab.guest(name).run(
+                "python3", "-c", scrape, "http://localhost:9187/metrics", check=False), 60, 2)
+            metrics = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+            expect_equal(metrics.get("pg_up"), "1", f"pg_up of {name}")
+            expect_equal(metrics.get("pg_replication_is_replica"), str(int(name != lab.primary)), f"pg_replication_is_replica of {name}")
 
 
 class OneMachine(Patroni):
