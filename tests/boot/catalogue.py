@@ -63,6 +63,7 @@ class Choice:
             if self.kind.emulated or not self.kind.containers:
                 yield system.disks
             yield from system.repository.values()
+        yield from self.kind.tools
 
 
 def tier(name, only="", everything=False):

@@ -75,27 +75,34 @@ class Router:
         return netns, link
 
     def cut(self, *links, off=True):
-        """Loses what goes through these links, or carries it again: nobody is told, as when a cable is cut far away. Connections
-        stay as they are."""
-        names = {link.device for link in links}
-        self.lost = self.lost | names if off else self.lost - names
-        devices = ", ".join(f'"{name}"' for name in sorted(self.lost))
-        rules = f"iifname {{ {devices} }} drop; oifname {{ {devices} }} drop" if devices else ""
+        """Loses what goes through these links, or carries it again. Nobody is told, as when a cable is cut far away, and connections
+        stay as they are. Not while it is delayed."""
+        self._lose({(link.device, other.device) for link in links for other in self.links.values() if other is not link}, off)
+
+    def part(self, one, other, off=True):
+        """The same of what goes between two links, and of nothing else."""
+        self._lose({(one.device, other.device)}, off)
+
+    def _lose(self, pairs, off):
+        pairs |= {(other, one) for one, other in pairs}
+        self.lost = self.lost | pairs if off else self.lost - pairs
+        elements = ", ".join(f'"{one}" . "{other}"' for one, other in sorted(self.lost))
+        rules = f"iifname . oifname {{ {elements} }} drop;" if elements else ""
         run(*in_netns(self.netns, "nft", "-f", "-"), stdin=f"""
             table inet cut
             delete table inet cut
             table inet cut {{
-              chain forward {{ type filter hook forward priority filter; {rules}; }}
+              chain forward {{ type filter hook forward priority filter; {rules} }}
             }}
             """)
 
     @contextlib.contextmanager
-    def cut_off(self, *links):
-        self.cut(*links)
+    def parted(self, one, other):
+        self.part(one, other)
         try:
             yield
         finally:
-            self.cut(*links, off=False)
+            self.part(one, other, off=False)
 
     @contextlib.contextmanager
     def delayed(self, milliseconds):

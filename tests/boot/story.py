@@ -48,6 +48,8 @@ class Story:
     rounds = 3
     """How often stories repeat what they do at random moments."""
     families = ("IPv4",)
+    tools = ()
+    """Images whose programs run on this machine."""
     numbers = itertools.count(1)
 
     def __init__(self, system, generator, directory):
@@ -72,12 +74,17 @@ class Story:
     def setup(self):
         """Makes the lab, without starting it."""
 
-    def new_lab(self, system=None, router=None):
-        """A lab whose files and processes end with the story, on the story's system if no other is given."""
+    def new_place(self):
+        """A name that is unique on this machine, and a directory of that name that ends with the story."""
         name = f"vw{os.getpid()}-{next(self.numbers)}"
         directory = self.directory / name
         directory.mkdir(parents=True)
         self.stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        return name, directory
+
+    def new_lab(self, system=None, router=None):
+        """A lab whose files and processes end with the story, on the story's system if no other is given."""
+        name, directory = self.new_place()
         lab = self.lab_kind(name, directory, self.generator, system or self.system, self.image, self.containers,
                             self.families, router)
         lab.emulated = self.emulated
