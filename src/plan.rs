@@ -15,6 +15,7 @@ mod network_policy;
 mod pgbench;
 mod postgresql;
 mod release;
+mod service;
 mod sizing;
 mod vm;
 mod wal_player;
@@ -29,6 +30,7 @@ pub use metadata::AnnotationsPlan;
 pub use monitoring::{MetricsPlan, MonitoringPlan, RulesPlan};
 pub use pgbench::{PgbenchPlan, ShapedPlan};
 pub use postgresql::{PostgresqlPlan, SynchronousPlan};
+pub use service::ServicePlan;
 pub use vm::{Compute, TolerationPlan, VmPlan};
 pub use wal_player::{ClientPlan, KlioPlan, ReplicationPlan, WalPlayerPlan};
 
@@ -67,6 +69,8 @@ pub struct Plan {
     pub guest: GuestPlan,
     /// IP families of Services and guests.
     pub ip: IpPlan,
+    /// How far the Services reach.
+    pub service: ServicePlan,
     /// The addresses beside the namespace's pods that the NetworkPolicy lets in; `None`: no policy.
     pub network_policy: Option<Vec<Cidr>>,
     /// Whether a directory gets a `kustomization.yaml`.
@@ -198,6 +202,7 @@ impl Plan {
             pgbench,
             postgresql,
             guest,
+            service: service::plan(config, replica_count, &ip, problems, &mut notes),
             network_policy: network_policy::plan(config, &ip, &mut notes).filter(|_| has_database),
             ip,
             kustomization: config.kustomization.or(false),

@@ -27,7 +27,7 @@ pub use words::{
     AccessMode, AntiAffinity, FailoverMode, InstancetypeKind, IoThreadsPolicy, IpFamily, IpFamilyPolicy,
     IssuerKind, LoadScript, LoadShape, Os, Packages, PreferenceKind, Protocol, RootDisk, RunStrategy,
     Schedule, ServiceType, StandbyMode, SynchronousCommit, SynchronousMethod, TaintEffect,
-    TolerationOperator, VolumeMode, WalTarget, Watchdog,
+    TolerationOperator, TrafficPolicy, VolumeMode, WalTarget, Watchdog,
 };
 
 use crate::config::fields::{Value, listed, nearest};

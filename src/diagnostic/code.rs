@@ -242,6 +242,15 @@ codes! {
         FailoverChanged = "failover-changed",
     }
 
+    /// Services and sites
+    Sites {
+        /// The databases would be reached from outside of the cluster, and clients would talk to them in clear. Say how they are
+        /// encrypted, or that they need not be, with `service.insecure`.
+        ExposedWithoutTls = "exposed-without-tls",
+        /// Two Services cannot have the same port on the nodes of the cluster. Choose another one, or let the cluster choose.
+        SameNodePort = "same-node-port",
+    }
+
     /// Monitoring
     Monitoring {
         /// The distribution has no package of postgres_exporter. Leave it out, or choose an image of Debian or Ubuntu.
@@ -353,6 +362,11 @@ codes! {
         /// `postgresql.allowed-clients` lets in addresses of an IP family that the guests do not have. Give them both
         /// families, or take the block out.
         AllowedClientsOfAnotherFamily = "allowed-clients-of-another-family",
+        /// The Services are exposed, and the NetworkPolicy lets in nobody from outside. Name who may come in
+        /// `postgresql.allowed-clients`.
+        ExposedToNobody = "exposed-to-nobody",
+        /// Most API servers refuse this port for the nodes of the cluster; some are set up for it.
+        UnusualNodePort = "unusual-node-port",
         /// Nothing but the primary is a target of `chaos-network`, and no WAL goes to it. Name replicas, unless another node is to be
         /// the primary by then.
         ChaosTargetIsPrimary = "chaos-target-is-primary",

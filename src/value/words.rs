@@ -219,6 +219,20 @@ choice! {
     ServiceType {
         /// Reachable inside the cluster.
         ClusterIp = "ClusterIP",
+        /// At a port of every node of the cluster.
+        NodePort = "NodePort",
+        /// At an address of its own outside of the cluster.
+        LoadBalancer = "LoadBalancer",
+    }
+}
+
+choice! {
+    /// `externalTrafficPolicy` of a Service.
+    TrafficPolicy {
+        /// Any node of the cluster leads on, with its own address in the place of the client's.
+        Cluster = "Cluster",
+        /// Only a node that has such a pod does, and the client keeps its address.
+        Local = "Local",
     }
 }
 
