@@ -4,6 +4,8 @@ superset of. `dynamic` as the only argument prints that part of it which the who
 Values are those of lab.env and of the lab's postgresql.conf; passwords come from the password file.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import pathlib
@@ -21,6 +23,9 @@ COMMON = {"max_connections", "max_locks_per_transaction", "max_prepared_transact
 # Patroni's own.
 IGNORED = {"hot_standby", "listen_addresses", "port", "cluster_name", "synchronous_standby_names", "primary_conninfo",
            "primary_slot_name"}
+# A standby site follows another one. This file has the CAs of both.
+UPSTREAM = "UPSTREAM_HOST" in lab.LAB
+CAS = "/run/postgresql/virtwork.tls/sites.crt"
 
 
 def settings() -> dict[str, str]:
@@ -59,6 +64,7 @@ def dynamic() -> dict[str, Any]:
         "failsafe_mode": True,
         "synchronous_mode": mode,
         "synchronous_node_count": max(synchronous, 1),
+        "standby_cluster": standby_cluster(),
         # How long the slot of a member that is away holds WAL back, at most as much as max_slot_wal_keep_size.
         "member_slots_ttl": 3600,
         "postgresql": {
@@ -70,6 +76,15 @@ def dynamic() -> dict[str, Any]:
             "parameters": {name: value for name, value in settings().items() if name in COMMON},
         },
     }
+
+
+def standby_cluster() -> dict[str, Any] | None:
+    """Whom a standby site follows, through one slot for whichever of its nodes is at its head; nothing where this site takes
+    writes, which takes out what may be there."""
+    if not UPSTREAM or lab.LAB["UPSTREAM_PROMOTE"] == "yes":
+        return None
+    return {"host": lab.LAB["UPSTREAM_HOST"], "port": int(lab.LAB["UPSTREAM_PORT"]),
+            "primary_slot_name": lab.LAB["LAB"].replace("-", "_"), "create_replica_methods": ["virtwork"]}
 
 
 def patroni_major() -> int:
@@ -92,6 +107,11 @@ def passwords(path: str) -> dict[str, str]:
 def configuration(node: str, bindir: str, data: str, pki: str, passfile: str) -> dict[str, Any]:
     tls = {"cafile": f"{pki}/ca.crt", "certfile": f"{pki}/node.crt", "keyfile": f"{pki}/node.key"}
     replicator = {"username": "replicator", "password": passwords(passfile)["replicator"]}
+    if UPSTREAM:
+        # Patroni has one way to connect, to the other site and to nodes of this one.
+        replicator["sslmode"] = lab.LAB["UPSTREAM_SSLMODE"]
+        if replicator["sslmode"].startswith("verify"):
+            replicator["sslrootcert"] = CAS
     hba = pathlib.Path("/etc/virtwork/pg_hba.conf").read_text().splitlines()
     watchdog = os.environ.get("VIRTWORK_WATCHDOG", "")
     own = {name: value for name, value in settings().items() if name not in COMMON}
@@ -124,7 +144,7 @@ def configuration(node: str, bindir: str, data: str, pki: str, passfile: str) ->
     # One node alone may make a new database: the one that founds etcd's cluster, which is nothing that happens beside data.
     if node == lab.ETCD_NODES[0]:
         result["bootstrap"] = {
-            "dcs": dynamic(),
+            "dcs": {name: value for name, value in dynamic().items() if value is not None},
             "method": "virtwork",
             "virtwork": {"command": f"{rejoin} initialise", "no_params": False, "keep_existing_recovery_conf": False},
         }

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, Callable
 
 sys.path.insert(0, "/usr/local/lib/virtwork")
 import lab  # noqa: E402
@@ -245,28 +245,43 @@ def begin_anew() -> None:
 
 
 def configure() -> None:
-    found = ask_store("range", {"key": key("config")}).get("kvs")
-    # Without one the first node brings it along with the database.
-    if found:
-        wanted = json.loads(subprocess.run(["python3", "-I", "/usr/local/lib/virtwork/patroni-config.py", "dynamic"], check=True,
-                                           capture_output=True, text=True).stdout)
-        there = json.loads(base64.b64decode(found[0]["value"]))
-        merged = merge(there, wanted)
-        if merged != there:
-            value = base64.b64encode(json.dumps(merged).encode()).decode()
-            change = {"compare": [{"key": key("config"), "target": "MOD", "result": "EQUAL",
-                                   "mod_revision": found[0]["mod_revision"]}],
-                      "success": [{"request_put": {"key": key("config"), "value": value}}]}
-            if not ask_store("txn", change).get("succeeded"):
-                raise ValueError("another node was faster")
-            lab.log("the lab's common settings are now those of the config that this node started with")
+    wanted = json.loads(subprocess.run(["python3", "-I", "/usr/local/lib/virtwork/patroni-config.py", "dynamic"], check=True,
+                                       capture_output=True, text=True).stdout)
+    # Without settings the first node brings them along with the database.
+    if change_settings(lambda there: merge(there, wanted)):
+        lab.log("the lab's common settings are now those of the config that this node started with")
     CONFIGURED.touch()
 
 
+def keep_slot(name: str, is_kept: bool) -> None:
+    """The slot of another site: Patroni keeps it on every node that may lead. Not where this lab is a standby site itself."""
+    change_settings(lambda there: merge(there, {"slots": {
+        name: {"type": "physical", "cluster_type": "primary"} if is_kept else None}}))
+
+
+def change_settings(change: Callable[[Any], Any]) -> bool:
+    """Whether the settings that are there, if there are any, were others than those that they are now."""
+    found = ask_store("range", {"key": key("config")}).get("kvs")
+    if not found:
+        return False
+    there = json.loads(base64.b64decode(found[0]["value"]))
+    wanted = change(there)
+    if wanted == there:
+        return False
+    value = base64.b64encode(json.dumps(wanted).encode()).decode()
+    document = {"compare": [{"key": key("config"), "target": "MOD", "result": "EQUAL",
+                             "mod_revision": found[0]["mod_revision"]}],
+                "success": [{"request_put": {"key": key("config"), "value": value}}]}
+    if not ask_store("txn", document).get("succeeded"):
+        raise ValueError("another node was faster")
+    return True
+
+
 def merge(there: Any, wanted: Any) -> Any:
-    """What is wanted, and what is there besides."""
+    """What is wanted, and what is there besides; what is wanted to be nothing goes."""
     if isinstance(there, dict) and isinstance(wanted, dict):
-        return there | {name: merge(there.get(name), value) for name, value in wanted.items()}
+        both = there | {name: merge(there.get(name), value) for name, value in wanted.items()}
+        return {name: value for name, value in both.items() if value is not None}
     return wanted
 
 
@@ -370,6 +385,12 @@ def main() -> None:
         return
     if sys.argv[1:] == ["settle"]:
         settle()
+        return
+    if sys.argv[1:2] in (["keep-slot"], ["forget-slot"]):
+        try:
+            keep_slot(sys.argv[2], sys.argv[1] == "keep-slot")
+        except (OSError, ValueError):
+            sys.exit(1)
         return
     DIRECTORY.mkdir(mode=0o700, exist_ok=True)
     if has_data() and was_taken_out():

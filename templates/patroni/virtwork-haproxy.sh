@@ -52,7 +52,12 @@ servers() {
   done
 }
 
+# A standby site's leader takes no writes, but it is whom its Service leads to. It takes them as soon as the site is promoted.
 configuration() {
+  local leader=/primary
+  if [[ -n ${UPSTREAM_HOST+set} ]]; then
+    leader=/leader
+  fi
   cat <<END
 global
   maxconn 8000
@@ -77,7 +82,7 @@ resolvers pods
   hold nx 5s
 listen read-write
   bind $1:5000$3
-  http-check send meth OPTIONS uri /primary
+  http-check send meth OPTIONS uri $leader
   http-check expect status 200
 $(servers "$2" 28672-30719)
 listen read-only

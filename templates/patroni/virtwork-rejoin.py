@@ -394,8 +394,17 @@ def clone(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str, conni
         time.sleep(min(2 ** attempt, 30))
 
 
+def slot_at(conninfo: str) -> str:
+    """The slot of this node at a server: that of the whole site at the one of another site."""
+    sys.path.insert(0, "/usr/local/lib/virtwork")
+    import lab
+    host = re.search(r"(?:^| )host='?([^' ]+)", conninfo)
+    is_upstream = host is not None and host[1] == lab.LAB.get("UPSTREAM_HOST")
+    return (lab.LAB["LAB"] if is_upstream else NODE).replace("-", "_")
+
+
 def clone_once(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str, conninfo: str) -> str:
-    slot = NODE.replace("-", "_")
+    slot = slot_at(conninfo)
     partial = directory.with_name(directory.name + ".new")
     directory.parent.mkdir(parents=True, exist_ok=True)
     remove(partial, wal_mount)
