@@ -1,6 +1,7 @@
 """Two sites: clusters with a router between them, and a store of objects that both reach."""
 
 import contextlib
+import datetime
 import json
 import subprocess
 
@@ -11,7 +12,8 @@ from router import Router
 from scenarios.topology import Promotions
 from shell import CommandFailed, in_netns, run, wait_until
 from store import PORT, ObjectStore
-from story import config, expect, expect_equal, scenario
+from postgres import Writer
+from story import ArgumentWatch, config, expect, expect_equal, scenario
 
 PRODUCTION, STANDBY = "west", "east"
 """The names of the two labs: those of their nodes are unique then."""
@@ -45,7 +47,7 @@ class Sites(Promotions):
 
     def outside(self, lab):
         """What the world calls a site."""
-        return {self.production: "production.test", self.standby: "standby.test"}[lab]
+        return {self.production: "production.test", self.standby: "standby.test"}.get(lab, "another lab")
 
     def other(self, lab):
         return self.standby if lab is self.production else self.production
@@ -75,6 +77,11 @@ class Sites(Promotions):
             del wanted[key]
         return lab.apply(wanted, self.production.passwords or None)
 
+    def keys(self, lab, name="archive-keys"):
+        """The Secret with the store's keys, in a lab's cluster."""
+        lab.objects["Secret", name] = self.store.secret()
+        return name
+
     def forms(self, lab):
         with self.at(lab):
             lab.start(*lab.nodes)
@@ -86,14 +93,35 @@ class Sites(Promotions):
         return self.as_client(self.other(lab), f"host={self.outside(lab)} hostaddr={address} user={user} dbname=pgbench {options}",
                               statement)
 
-    def as_client(self, lab, words, statement, password=None):
+    def as_client(self, lab, words, statement, password=None, wrapper=()):
         """Asks from a pod of a lab."""
         return postgres.connect(lab.network.client.netns, words, statement,
-                                lab.passwords["client-password"] if password is None else password)
+                                self.production.passwords["client-password"] if password is None else password, wrapper=wrapper)
 
     def in_guest(self, lab, name, program, *arguments, check=True):
         """A Python program in a guest, as root."""
         return lab.guest(name).run("python3", "-", *arguments, stdin=program, check=check, timeout=120)
+
+    def followed(self, lab):
+        """The nodes of the other site that stream from this one, each through a slot."""
+        other = self.configs[self.other(lab)]["name"]
+        rows = lab.superuser(lab.primary, f"""SELECT application_name FROM pg_stat_replication JOIN pg_replication_slots
+            ON active_pid = pid WHERE state = 'streaming' AND application_name LIKE '{other}-%'""")
+        return rows.split()
+
+    def wait_for_site(self, lab, seconds=240):
+        """Until a standby site follows: its head the other site, its other nodes the head."""
+        other = self.other(lab)
+        wait_until(f"{self.outside(lab)} follows {self.outside(other)}", lambda: self.followed(other) == [lab.primary], seconds)
+        lab.wait_for_streaming(seconds=seconds)
+
+    def caught_up(self, lab, seconds=120):
+        """Until each node of a standby site has replayed what the other site has now."""
+        other = self.other(lab)
+        position = other.superuser(other.primary, "SELECT pg_current_wal_lsn()")
+        for name in lab.database_nodes:
+            wait_until(f"{name} replays {position}", lambda name=name: lab.superuser(
+                name, f"SELECT pg_last_wal_replay_lsn() >= '{position}'") == "t", seconds)
 
     def parted(self):
         """The link between the sites, and nothing else, is cut."""
@@ -214,3 +242,394 @@ with tempfile.NamedTemporaryFile("w") as file:
     except botocore.exceptions.ClientError as error:
         print(error.response["Error"]["Code"])
 """
+
+
+class Tls(Sites):
+    title = "certificates"
+
+    def setup(self):
+        super().setup()
+        self.place = self.new_place()[1]
+        self.config["tls"] = {"names": ["production.test"]}
+        self.config["service"] = {"type": "LoadBalancer"}
+        self.apply(self.production)
+
+    def asks(self, ca, options="", user="pgbench", password=None, host="production.test", wrapper=(), statement="SELECT 'in'"):
+        """Asks production from the other cluster, by a name, with a CA as PEM text."""
+        file = self.place / "root.crt"
+        file.write_text(ca)
+        return self.as_client(
+            self.standby, f"host={host} hostaddr={self.router.names['production.test']} user={user} "
+            f"dbname={'postgres' if user == 'replicator' else 'pgbench'} sslmode=verify-full sslrootcert={file} connect_timeout=5 "
+            f"{options}", statement, password, wrapper)
+
+    def turned_away(self, messages, *arguments, **named):
+        try:
+            answer = self.asks(*arguments, **named)
+        except CommandFailed as error:
+            expect(any(message in str(error) for message in messages.split("|")), f"refused, but because: {error}")
+        else:
+            raise AssertionError(f"let in, and should have heard {messages}: {answer}")
+
+    def leaf(self, lab, address=None):
+        """What a server shows: the dates and the serial number of its certificate."""
+        shown = run(*in_netns(self.standby.network.client.netns, "openssl", "s_client", "-starttls", "postgres", "-connect",
+                              f"{address or self.router.names['production.test']}:5432"), check=False)
+        lines = run("openssl", "x509", "-noout", "-startdate", "-enddate", "-serial", stdin=shown)
+        return dict(line.split("=", 1) for line in lines.splitlines())
+
+    @staticmethod
+    def moment(text, **shift):
+        """A date of openssl's, shifted, as faketime takes it."""
+        moment = datetime.datetime.strptime(text, "%b %d %H:%M:%S %Y %Z") + datetime.timedelta(**shift)
+        return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+    @scenario("derived: verify-full by every name; a wrong CA, a wrong name, clear text and TLS 1.1 are refused")
+    def derived(self):
+        lab = self.production
+        self.forms(lab)
+        self.ca = lab.guest(lab.primary).run("virtwork-ca")
+        for name in lab.database_nodes:
+            expect_equal(lab.guest(name).run("virtwork-ca"), self.ca, f"the CA by {name}")
+        for host in ("production.test", f"{PRODUCTION}-primary", f"{PRODUCTION}-primary.lab", f"{PRODUCTION}-primary.lab.svc"):
+            expect_equal(self.asks(self.ca, host=host), "in", f"verify-full by {host}")
+        self.turned_away("certificate verify failed", self.authority.ca)
+        self.turned_away("does not match host name", self.ca, host="elsewhere.test")
+        self.turned_away("no encryption|SSL off", self.ca, "sslmode=disable")
+        self.turned_away("protocol", self.ca, "ssl_min_protocol_version=TLSv1 ssl_max_protocol_version=TLSv1.1")
+        for name in lab.replicas:
+            words = lab.superuser(name, "SELECT conninfo FROM pg_stat_wal_receiver")
+            expect("sslmode=verify-" in words, f"{name} does not verify whom it follows: {words}")
+        expect_equal(lab.superuser(lab.primary, "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_replication USING (pid)"), "t",
+                     "replication is encrypted")
+
+    @scenario("its deadlines, with a shifted clock: good from its beginning to its end, and a boot makes another one")
+    def deadlines(self):
+        lab = self.production
+        dates = self.leaf(lab)
+        begins, ends = dates["notBefore"], dates["notAfter"]
+        for moment, expected in ((self.moment(begins, hours=-1), "not yet valid"), (self.moment(begins, minutes=5), None),
+                                 (self.moment(ends, hours=-1), None), (self.moment(ends, hours=1), "expired")):
+            wrapper = ("faketime", moment)
+            if expected:
+                self.turned_away(expected, self.ca, wrapper=wrapper)
+            else:
+                expect_equal(self.asks(self.ca, wrapper=wrapper), "in", f"at {moment}")
+        lab.restart(lab.primary)
+        lab.wait_for_primary()
+        lab.wait_for_streaming()
+        expect(self.leaf(lab)["serial"] != dates["serial"], "the same certificate after a boot")
+        expect_equal(self.asks(self.ca), "in", "with the CA of before")
+
+    @scenario("the replication role by certificate alone: there is no password, and none lets in")
+    def client_certificates(self):
+        lab = self.production
+        self.apply(lab, tls={"names": ["production.test"], "client-certificates": True})
+        lab.restart(*lab.nodes)
+        lab.wait_for_primary()
+        lab.wait_for_streaming()
+        expect_equal(lab.superuser(lab.primary, "SELECT rolpassword IS NULL FROM pg_authid WHERE rolname = 'replicator'"), "t",
+                     "the role has no password")
+        self.turned_away("certificate", self.ca, user="replicator", password=lab.passwords.get("replication-password", "x"))
+        leaf, key = self.authority.issue("replicator")
+        for name, content in (("client.crt", leaf), ("client.key", key)):
+            (self.place / name).write_text(content)
+            (self.place / name).chmod(0o600)
+        self.turned_away("certificate|unknown ca", self.ca, f"sslcert={self.place}/client.crt sslkey={self.place}/client.key",
+                         user="replicator", password="x")
+        expect_equal(self.asks(self.ca), "in", "a client with its password")
+        expect_equal(lab.superuser(lab.primary, "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_replication USING (pid) "
+                                   "WHERE client_dn = '/CN=replicator'"), str(len(lab.replicas)), "replicas with a certificate")
+
+    @scenario("from a Secret: its certificate is shown; one that has expired is refused by clients, and said")
+    def existing(self):
+        lab = self.production
+        names = ["production.test", *(f"{PRODUCTION}-{kind}" for kind in ("primary", "replicas", "nodes")), *lab.database_nodes]
+        lab.objects["Secret", "own-tls"] = self.authority.secret("production", names)
+        self.apply(lab, tls={"existing-secret": "own-tls"})
+        lab.restart(*lab.nodes)
+        lab.wait_for_primary()
+        lab.wait_for_streaming()
+        expect_equal(self.asks(self.authority.ca), "in", "verify-full")
+        self.turned_away("certificate verify failed", self.ca)
+        now = datetime.datetime.now(datetime.timezone.utc)
+        lab.objects["Secret", "own-tls"] = self.authority.secret("production", names, begins=now - datetime.timedelta(days=9),
+                                                                 ends=now - datetime.timedelta(hours=1))
+        lab.restart(lab.primary)
+        lab.wait_for_journal(lab.primary, "expired")
+
+    @scenario("from cert-manager: the Certificate asks for every name, and what it is given is shown")
+    def cert_manager(self):
+        lab = self.production
+        self.apply(lab, tls={"cert-manager": {"issuer": "of-the-tests"}, "names": ["production.test"]})
+        self.issue(lab)
+        lab.restart(*lab.nodes)
+        lab.wait_for_primary()
+        lab.wait_for_streaming()
+        expect_equal(self.asks(self.authority.ca), "in", "verify-full")
+        expect_equal(self.asks(self.authority.ca, host=f"{PRODUCTION}-primary"), "in", "verify-full within the cluster")
+
+    def issue(self, lab):
+        """What cert-manager does."""
+        for (kind, _), document in list(lab.objects.items()):
+            if kind == "Certificate":
+                spec = document["spec"]
+                names = [*spec.get("dnsNames", []), *spec.get("ipAddresses", [])]
+                lab.objects["Secret", spec["secretName"]] = self.authority.secret(spec.get("commonName", names[0]), names)
+
+
+class SiteWriter(Writer):
+    """Writes through the Service of the site that takes writes: `lab` is changed when that changes. What it had acknowledged is
+    the ledger of both."""
+
+    TABLE = "boot_test_rows_of_sites"
+
+
+class Pair(Sites):
+    """A story of a production site and a standby site with one archive and TLS."""
+
+    archived = True
+
+    def setup(self):
+        super().setup()
+        self.configs[self.standby]["upstream"] = {"host": "production.test"}
+
+    def site(self, name, **changes):
+        outside = {PRODUCTION: "production.test", STANDBY: "standby.test"}[name]
+        archive = {"archive": self.store.config("archive-keys", "pair")} if self.archived else {}
+        for lab in (self.production, self.standby):
+            self.keys(lab)
+        return config(self.system, **{
+            "name": name, "tls": {"names": [outside]}, "service": {"type": "LoadBalancer"},
+            "postgresql": {"allowed-clients": [OUTSIDE]}, **archive, **changes})
+
+    def new_ledger(self):
+        writer = SiteWriter(self.production)
+        self.stack.callback(writer.stop)
+        return writer
+
+    def counted(self, lab):
+        """Every node of a site has each row that a client was told of."""
+        for name in lab.database_nodes:
+            numbers = list(self.ledger.acknowledged)
+            if lab is self.ledger.lab and name == lab.primary:
+                pass
+            elif lab is self.ledger.lab:
+                lab.wait_for_replay(name)
+            else:
+                self.caught_up(lab)
+            rows = lab.sql(name, f"SELECT n FROM {self.ledger.TABLE}")
+            missing = sorted(set(numbers) - {int(row) for row in rows.split()})
+            expect_equal(missing, [], f"acknowledged rows up to {numbers[-1]} that are missing on {name}")
+
+    def gets_on(self, rows=20, seconds=90):
+        count = len(self.ledger.acknowledged)
+        wait_until("rows are acknowledged", lambda: len(self.ledger.acknowledged) > count + rows, seconds)
+
+    def archive_position(self, lab):
+        """The last file that was archived, and how many failed."""
+        return lab.superuser(lab.primary, "SELECT last_archived_wal, failed_count FROM pg_stat_archiver").split("|")
+
+    def archives(self, lab, seconds=180):
+        """Until a segment that is closed now is in the archive."""
+        file = lab.superuser(lab.primary, """SELECT pg_walfile_name(pg_current_wal_lsn()) FROM pg_switch_wal()""")
+        wait_until(f"{file} or a later one is archived", lambda: lab.superuser(
+            lab.primary, f"SELECT last_archived_wal >= '{file}' FROM pg_stat_archiver") == "t", seconds)
+        return file
+
+    def recycle(self, lab, slot, seconds=180):
+        """Writes WAL until a slot has lost what it waits for, and so have files that are kept for all."""
+        statement = "SELECT pg_switch_wal() FROM pg_logical_emit_message(true, 'boot', repeat('x', 100000));\n"
+
+        def lost():
+            lab.superuser(lab.primary, statement * 4 + "CHECKPOINT;")
+            return lab.superuser(lab.primary, "SELECT count(*) FILTER (WHERE wal_status <> 'lost') FROM pg_replication_slots "
+                                 f"WHERE slot_name = '{slot}'") == "0"
+
+        wait_until(f"the slot {slot} is lost", lost, seconds)
+
+
+class Standby(Pair):
+    title = "a standby site"
+
+    @scenario("production forms and archives; the standby site clones its primary over TLS, cascades, and serves reads only")
+    def forming(self):
+        secrets = [self.store.secret_key]
+        self.apply(self.production)
+        secrets += self.production.passwords.values()
+        self.watch = ArgumentWatch(*secrets)
+        self.secrets = secrets
+        self.forms(self.production)
+        self.archives(self.production)
+        self.ledger = self.new_ledger()
+        self.apply(self.standby)
+        with self.timed("the standby site: blank disks -> all stream"):
+            self.standby.start(*self.standby.nodes)
+            self.wait_for_site(self.standby)
+        expect_equal(self.production.superuser(self.production.primary, """
+            SELECT ssl, version >= 'TLSv1.2' FROM pg_stat_ssl JOIN pg_stat_replication USING (pid)
+            WHERE application_name LIKE 'east-%'"""), "t|t", "the standby site's connection is encrypted")
+        words = self.standby.superuser(self.standby.primary, "SELECT conninfo FROM pg_stat_wal_receiver")
+        expect("sslmode=verify-full" in words and "host=production.test" in words, f"the head connects otherwise: {words}")
+        self.counted(self.standby)
+        for service in ("primary", "replicas"):
+            address = self.standby.network.service_address(f"{STANDBY}-{service}")
+            wait_until(f"{STANDBY}-{service} answers", lambda address=address: self.standby.ask(
+                address, "SELECT pg_is_in_recovery()") == "t", 60)
+        with self.at(self.standby):
+            self.refused("read-only", self.standby.primary, "CREATE TABLE nobody (n int)")
+
+    @scenario("no secret is in user-data, arguments or journals", fatal=False)
+    def secret(self):
+        self.watch.stop()
+        expect_equal(self.watch.found, set(), "arguments with a secret")
+        for lab in self.configs:
+            for document in [value for (kind, name), value in lab.objects.items()
+                             if kind != "Secret" or name.endswith("-cloudinit")]:
+                for secret in self.secrets:
+                    expect(secret not in json.dumps(document), f"a secret in {document['kind']} {document['metadata']['name']}")
+            for name in lab.nodes:
+                journal = lab.guest(name).journal()
+                for secret in self.secrets:
+                    expect(secret not in journal, f"a secret in the journal of {name}")
+                for path in lab.guest(name).run("find", "/run/postgresql", "/run/virtwork", "/etc/virtwork", "-type", "f").split():
+                    content = lab.guest(name).run("cat", path, check=False)
+                    if any(secret in content for secret in self.secrets):
+                        self.unreadable(lab.guest(name), name, path)
+
+    @scenario("the link is cut for longer than the slot's cap: the site goes on from the archive, and streams when the link is back")
+    def cut(self):
+        head = self.standby.primary
+        slot = self.slot_of_site()
+        with self.parted():
+            wait_until("production has nobody of the other site", lambda: self.followed(self.production) == [], 60)
+            self.recycle(self.production, slot)
+            self.archives(self.production)
+            with self.timed("what is archived -> the cut-off site has it"):
+                self.caught_up(self.standby, 180)
+        with self.timed("the link is back -> the site streams"):
+            self.wait_for_site(self.standby, 180)
+        with self.at(self.standby):
+            self.not_in_journal(head, "cloning")
+        self.counted(self.standby)
+
+    def slot_of_site(self):
+        return self.standby.primary.replace("-", "_")
+
+    @scenario("the archive is away, then full: production goes on, says so, and catches up")
+    def archive_gone(self):
+        lab = self.production
+        for kind, gone, back in (("away", self.store.stop, self.store.start),
+                                 ("silent", self.store.lose, lambda: self.store.lose(off=False)),
+                                 ("full", self.store.fill, self.store.make_room)):
+            failed = int(self.archive_position(lab)[1])
+            gone()
+            try:
+                lab.superuser(lab.primary, "SELECT pg_switch_wal() FROM pg_logical_emit_message(true, 'boot', 'x')")
+                wait_until(f"{kind}: archiving fails", lambda failed=failed: int(self.archive_position(lab)[1]) > failed, 180)
+                self.gets_on()
+                wait_until(f"{kind}: the primary says so", lambda: "archive" in lab.guest(lab.primary).run(
+                    "virtwork-status"), 120)
+            finally:
+                back()
+            with self.timed(f"the archive was {kind}, is back -> it has all"):
+                self.archives(lab)
+        self.wait_for_site(self.standby)
+        self.counted(self.standby)
+
+    @scenario("the standby site is promoted, the old production follows it, and back again: the ledger's count is right each time")
+    def fail_over_and_back(self):
+        for number in range(2):
+            for new in (self.standby, self.production):
+                old = self.other(new)
+                with self.timed(f"round {number + 1}: {self.outside(new)} promoted -> a client writes"):
+                    self.hand_over(old, new)
+                self.counted(new)
+                with self.timed(f"round {number + 1}: {self.outside(old)} follows"):
+                    self.follow(old)
+                self.gets_on()
+                self.counted(old)
+        expect_equal(self.writers(), [self.production.primary], "nodes that take writes")
+
+    def hand_over(self, old, new):
+        """A planned change: the old site's server stops, the new one has all of it, and is promoted."""
+        self.ledger.stop()
+        old.guest(old.primary).run("systemctl", "stop", "postgresql.service", timeout=120)
+        self.promote_site(new)
+        self.ledger.lab = new
+        self.ledger.resume()
+        self.gets_on()
+
+    def promote_site(self, lab):
+        """The config without `upstream`, and a restart of the head."""
+        self.apply(lab, upstream=None)
+        lab.restart(*lab.database_nodes)
+        lab.wait_for_primary()
+
+    def follow(self, lab):
+        """The old production gets an `upstream`."""
+        self.apply(lab, upstream={"host": self.outside(self.other(lab))})
+        lab.restart(*lab.database_nodes)
+        self.wait_for_site(lab, 300)
+
+    def writers(self):
+        return [name for lab in self.configs for name in lab.database_nodes if lab.nodes[name].on and
+                lab.superuser(name, "SELECT pg_is_in_recovery()") == "f"]
+
+
+class Archive(Pair):
+    title = "an archive"
+
+    @scenario("production forms, archives and makes a base backup")
+    def forming(self):
+        self.apply(self.production)
+        self.forms(self.production)
+        self.ledger = self.new_ledger()
+        self.archives(self.production)
+        wait_until("there is a base backup", self.backups, 240)
+
+    def backups(self):
+        return [name for name in self.store.objects("pair") if name.endswith(("backup.info", "backup.manifest"))]
+
+    @scenario("a standby site is made from the archive alone, follows it, and streams as soon as there is a link")
+    def alone(self):
+        self.apply(self.standby)
+        with self.parted():
+            with self.timed("blank disks -> the site has what is archived"):
+                self.standby.start(*self.standby.nodes)
+                wait_until("the head takes queries", lambda: self.standby.superuser(
+                    self.standby.primary, "SELECT pg_is_in_recovery()") == "t", 300)
+            self.gets_on()
+            self.archives(self.production)
+            self.caught_up(self.standby, 180)
+        with self.timed("a link -> the site streams"):
+            self.wait_for_site(self.standby, 180)
+        self.counted(self.standby)
+
+    @scenario("a table is dropped; a lab that is restored to the moment before has it")
+    def point_in_time(self):
+        lab = self.production
+        lab.sql(lab.primary, "CREATE TABLE precious AS SELECT generate_series(1, 1000) AS n")
+        moment = lab.sql(lab.primary, "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US+00')")
+        self.gets_on(40)
+        lab.sql(lab.primary, "DROP TABLE precious")
+        self.gets_on()
+        self.archives(lab)
+        third = self.restored(restore={"time": moment, "from": "pair"})
+        with self.timed("blank disks -> the restored lab takes writes"):
+            third.start(*third.nodes)
+            third.wait_for_primary(300)
+        expect_equal(third.sql(third.primary, "SELECT count(*) FROM precious"), "1000", "rows of the dropped table")
+        expect_equal(third.superuser(third.primary, "SELECT pg_is_in_recovery()"), "f", "recovery")
+        third.sql(third.primary, "CREATE TABLE afterwards (n int)")
+        self.gets_on()
+
+    def restored(self, **changes):
+        """A third lab from the same archive, with a part of its own to archive to."""
+        third = self.new_lab(router=self.router)
+        self.keys(third)
+        wanted = config(self.system, name="third", replica_count=0,
+                        archive=self.store.config("archive-keys", "third"), **changes)
+        third.apply(wanted, self.production.passwords)
+        self.configs[third] = wanted
+        return third
