@@ -12,6 +12,7 @@ from router import Router
 from scenarios.topology import Promotions
 from shell import CommandFailed, in_netns, run, wait_until
 from store import PORT, ObjectStore
+from patroni import SiteLab
 from postgres import Writer
 from story import ArgumentWatch, config, expect, expect_equal, scenario
 
@@ -575,6 +576,129 @@ class Standby(Pair):
     def writers(self):
         return [name for lab in self.configs for name in lab.database_nodes if lab.nodes[name].on and
                 lab.superuser(name, "SELECT pg_is_in_recovery()") == "f"]
+
+
+class PatroniPair(Sites):
+    title = "a standby site under Patroni"
+    lab_kind = SiteLab
+
+    def setup(self):
+        super().setup()
+        self.apply(self.production)
+        self.apply(self.standby)
+        self.follow_in_config(self.standby)
+
+    def site(self, name, **changes):
+        return super().site(name, failover={"mode": "patroni", "ttl": 20}, **changes)
+
+    def forms(self, lab):
+        lab.start(*lab.nodes)
+        wait_until("all nodes are ready", lambda: all(lab.nodes[name].ready for name in lab.database_nodes), 300)
+        lab.wait_for_streaming()
+        lab.wait_for_primary()
+
+    def follow_in_config(self, lab):
+        files = lab.objects["ConfigMap", f"{self.configs[lab]['name']}-guest"]["data"]
+        files["lab.env"] += (f"UPSTREAM_HOST={self.outside(self.other(lab))}\nUPSTREAM_PORT=5432\nUPSTREAM_SSLMODE=disable\n"
+                             "UPSTREAM_CA=''\nUPSTREAM_HEAD=''\nUPSTREAM_PROMOTE=no\n")
+
+    @scenario("production and a standby site form: its leader streams through the site's one slot, the others from it")
+    def forming(self):
+        self.forms(self.production)
+        self.ledger = SiteWriter(self.production)
+        self.stack.callback(self.ledger.stop)
+        with self.timed("the standby site: blank disks -> all stream"):
+            self.standby.start(*self.standby.nodes)
+            self.site_follows(self.standby)
+        self.counted(self.standby)
+
+    def site_follows(self, lab, seconds=300):
+        other = self.other(lab)
+        slot = self.configs[lab]["name"]
+        wait_until(f"{self.outside(lab)} follows {self.outside(other)}", lambda: other.superuser(other.primary, f"""
+            SELECT application_name FROM pg_stat_replication JOIN pg_replication_slots ON active_pid = pid
+            WHERE state = 'streaming' AND slot_name = '{slot}'""") == lab.primary, seconds)
+        lab.wait_for_streaming(seconds=seconds)
+        wait_until("all nodes are ready", lambda: all(lab.nodes[name].ready for name in lab.database_nodes), seconds)
+
+    @scenario("production's leader changes, and its former one is killed: the site goes on through a slot that is there already")
+    def production_changes(self):
+        lab = self.production
+        for kind in ("switchover", "power loss"):
+            former = lab.primary
+            wait_until("the slot is on each node", lambda: all(lab.superuser(
+                name, f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{STANDBY}'") == "1" for name in lab.database_nodes), 90)
+            with self.timed(f"{kind} of production -> the site streams"):
+                if kind == "switchover":
+                    lab.patronictl("switchover", "--force", "--leader", former, "--candidate", lab.replicas[0])
+                else:
+                    lab.power_loss(former)
+                wait_until("another leads", lambda former=former: (lead := lab.leader()) and lead != former and lab.superuser(
+                    lead, "SELECT pg_is_in_recovery()") == "f", 120)
+                self.streams(self.standby)
+            if kind == "power loss":
+                lab.start(former)
+            lab.wait_for_streaming(seconds=300)
+            with self.at(self.standby):
+                for name in self.standby.database_nodes:
+                    expect_equal(self.standby.journal(name).count("cloning the leader"), 1, f"clones of {name}")
+        self.counted(self.standby)
+
+    def streams(self, lab, seconds=180):
+        wait_until(f"{self.outside(lab)} streams", lambda: lab.superuser(
+            lab.primary, "SELECT status FROM pg_stat_wal_receiver") == "streaming", seconds)
+
+    @scenario("the head of the site loses its power: another one follows production, through the same slot")
+    def head_lost(self):
+        lab = self.standby
+        former = lab.primary
+        with self.timed("power loss of the head -> another one streams"):
+            lab.power_loss(former)
+            wait_until("another heads the site", lambda: (lead := lab.leader()) and lead != former, 120)
+            self.streams(lab)
+        lab.start(former)
+        self.site_follows(lab)
+        self.counted(lab)
+
+    @scenario("the site is promoted, the old production follows it, and back again: no acknowledged row is missing")
+    def there_and_back(self):
+        for number in range(2):
+            for new in (self.standby, self.production):
+                old = self.other(new)
+                with self.timed(f"round {number + 1}: {self.outside(new)} promoted -> a client writes"):
+                    self.ledger.stop()
+                    for name in [n for n in old.database_nodes if n != old.primary] + [old.primary]:
+                        old.guest(name).run("systemctl", "stop", "virtwork-patroni.service", timeout=120)
+                        old.guest(name).run("bash", "-c", "pkill -INT -o -x postgres; while pgrep -x postgres; do sleep 0.2; done",
+                                            check=False)
+                    self.apply(new)
+                    new.restart(*new.database_nodes)
+                    wait_until("it takes writes", lambda new=new: (lead := new.leader()) and new.superuser(
+                        lead, "SELECT pg_is_in_recovery()") == "f", 180)
+                    self.ledger.lab = new
+                    self.ledger.resume()
+                    self.gets_on(10)
+                with self.timed(f"round {number + 1}: {self.outside(old)} follows"):
+                    self.apply(old)
+                    self.follow_in_config(old)
+                    old.restart(*old.nodes)
+                    self.site_follows(old)
+                self.gets_on(10)
+                for lab in self.configs:
+                    self.counted(lab)
+
+    def gets_on(self, rows=20, seconds=90):
+        count = len(self.ledger.acknowledged)
+        wait_until("rows are acknowledged", lambda: len(self.ledger.acknowledged) > count + rows, seconds)
+
+    def counted(self, lab):
+        numbers = list(self.ledger.acknowledged)
+        if lab is not self.ledger.lab:
+            self.caught_up(lab)
+        for name in lab.database_nodes if lab is not self.ledger.lab else [lab.primary]:
+            rows = lab.sql(name, f"SELECT n FROM {self.ledger.TABLE}")
+            missing = sorted(set(numbers) - {int(row) for row in rows.split()})
+            expect_equal(missing, [], f"acknowledged rows up to {numbers[-1]} that are missing on {name}")
 
 
 class Archive(Pair):
