@@ -12,6 +12,7 @@ pub mod monitoring;
 pub mod pgbench;
 pub mod postgresql;
 pub mod service;
+pub mod upstream;
 pub mod vm;
 pub mod wal_player;
 
@@ -33,6 +34,7 @@ use monitoring::Monitoring;
 use pgbench::Pgbench;
 use postgresql::Postgresql;
 use service::Service;
+use upstream::Upstream;
 use vm::Vm;
 use wal_player::WalPlayer;
 
@@ -144,6 +146,9 @@ section! {
         "client" => client: Client {}
         /// The Services in front of the databases.
         "service" => service: Service {}
+        /// The primary of another site. With it this lab is a standby site, with the same `credentials` and another `name`: all its
+        /// nodes are standbys, until it is promoted. See docs/two-sites.md.
+        "upstream" => upstream: Upstream {}
         /// What is measured of replication: a sampler on each node, and what Prometheus is told.
         "monitoring" => monitoring: Monitoring {}
         /// Whether a NetworkPolicy is part of the bundle. It lets in port 5432 from the namespace and

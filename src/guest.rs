@@ -64,6 +64,8 @@ fn files(plan: &Plan, renderer: &Renderer) -> Result<Vec<(&'static str, Cow<'sta
         (files::LAB_ENV, settings::env(plan, renderer)?.into()),
         (files::POSTGRESQL_CONF, settings::postgresql_conf(plan, renderer)?.into()),
     ];
+    let ca = plan.upstream.as_ref().and_then(|upstream| upstream.ca.clone());
+    all.extend(ca.map(|ca| (files::UPSTREAM_CA.0, ca.into())));
     all.extend(files::of(plan).map(|file| (file.key(), file.content.into())));
     Ok(all)
 }
@@ -121,8 +123,11 @@ mod tests {
         let load = Plan::new(&Source::new("gen.yaml", "pgbench: {read-replicas: 2}\n")).unwrap();
         let monitored = Plan::new(&Source::new("gen.yaml", "monitoring: {}\n")).unwrap();
         let client = Plan::new(&Source::new("gen.yaml", "client: {count: 1}\n")).unwrap();
+        let standby = "upstream: {host: db.example.com, sslmode: disable}\n";
+        let standby = Plan::new(&Source::new("gen.yaml", standby)).unwrap();
         for (template, holes) in [
             (settings::CLIENT_ENV, settings::client_env(&client, client.ledger.as_ref().unwrap())),
+            (settings::UPSTREAM_ENV, settings::upstream_env(&standby, standby.upstream.as_ref().unwrap())),
             (NETWORK_DATA, network_data(&plan)),
             (RPM_NETWORK_DATA, network_data(&plan)),
             (USER_DATA, user_data(&plan, Role::Primary)),

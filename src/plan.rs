@@ -17,6 +17,7 @@ mod postgresql;
 mod release;
 mod service;
 mod sizing;
+mod upstream;
 mod vm;
 mod wal_player;
 
@@ -31,6 +32,7 @@ pub use monitoring::{MetricsPlan, MonitoringPlan, RulesPlan};
 pub use pgbench::{PgbenchPlan, ShapedPlan};
 pub use postgresql::{PostgresqlPlan, SynchronousPlan};
 pub use service::ServicePlan;
+pub use upstream::UpstreamPlan;
 pub use vm::{Compute, TolerationPlan, VmPlan};
 pub use wal_player::{ClientPlan, KlioPlan, ReplicationPlan, WalPlayerPlan};
 
@@ -77,6 +79,8 @@ pub struct Plan {
     pub kustomization: bool,
     /// The passwords' source.
     pub credentials: CredentialsPlan,
+    /// The primary of another site, which this one follows.
+    pub upstream: Option<UpstreamPlan>,
     /// When the network between the primary and its replicas is bad.
     pub chaos: Option<ChaosPlan>,
     /// What is measured of replication.
@@ -187,6 +191,7 @@ impl Plan {
             Machines { role, count, vm }
         });
         let machines = machines.collect();
+        let upstream = upstream::plan(config, &names, &ip, problems, &mut notes);
         let chaos = chaos_network::plan(config, &names, replica_count, &failover, problems, &mut notes);
         let slots = postgresql.max_slot_wal_keep_size;
         let wal_player =
@@ -207,6 +212,7 @@ impl Plan {
             ip,
             kustomization: config.kustomization.or(false),
             credentials,
+            upstream,
             chaos,
             monitoring,
             ledger,

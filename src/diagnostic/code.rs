@@ -249,6 +249,13 @@ codes! {
         ExposedWithoutTls = "exposed-without-tls",
         /// Two Services cannot have the same port on the nodes of the cluster. Choose another one, or let the cluster choose.
         SameNodePort = "same-node-port",
+        /// This is no host. Write its name in DNS or its address.
+        NotAHost = "not-a-host",
+        /// This is no certificate of a CA in PEM. Paste its file.
+        NotACertificate = "not-a-certificate",
+        /// `upstream` leads back to this lab, or to one of the same name. Sites follow each other by the names of their nodes, so
+        /// that each needs a `name` of its own: with the same, synchronous replication would count one node for another.
+        SameNameOnBothSites = "same-name-on-both-sites",
     }
 
     /// Monitoring
@@ -365,6 +372,10 @@ codes! {
         /// The Services are exposed, and the NetworkPolicy lets in nobody from outside. Name who may come in
         /// `postgresql.allowed-clients`.
         ExposedToNobody = "exposed-to-nobody",
+        /// Until it is promoted a standby site has no node that takes writes: its Services lead to standbys.
+        StandbySite = "standby-site",
+        /// The `name` of the other site cannot be told from its address. It has to be another than that of this one.
+        NamesOfBothSites = "names-of-both-sites",
         /// Most API servers refuse this port for the nodes of the cluster; some are set up for it.
         UnusualNodePort = "unusual-node-port",
         /// Nothing but the primary is a target of `chaos-network`, and no WAL goes to it. Name replicas, unless another node is to be

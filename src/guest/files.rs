@@ -14,6 +14,9 @@ pub const LAB_ENV: &str = "lab.env";
 /// See [`LAB_ENV`].
 pub const POSTGRESQL_CONF: &str = "postgresql.conf";
 
+/// The CA of another site: its key, and its place in the guest.
+pub const UPSTREAM_CA: (&str, &str) = ("upstream-ca.crt", "/etc/virtwork/upstream-ca.crt");
+
 /// A file of `templates/` that reaches the guest word for word.
 pub struct File {
     /// The file, word for word.
@@ -219,6 +222,10 @@ pub fn list(plan: &Plan) -> String {
     let mut list = String::from("# role mode key path\n");
     for key in [LAB_ENV, POSTGRESQL_CONF] {
         let _ = writeln!(list, "all 0644 {key} /etc/virtwork/{key}");
+    }
+    if plan.upstream.as_ref().is_some_and(|upstream| upstream.ca.is_some()) {
+        let (key, path) = UPSTREAM_CA;
+        let _ = writeln!(list, "all 0644 {key} {path}");
     }
     for file in of(plan) {
         let mode = if file.path.starts_with("/usr/local/sbin/") { "0755" } else { "0644" };

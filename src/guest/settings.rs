@@ -1,10 +1,11 @@
 //! The two files that are made from the config: values for the scripts, settings for the server.
 
+use super::files;
 use super::template::{Renderer, Template, conf, template};
 use crate::names::POSTGRESQL_PORT;
 use crate::plan::{
-    ChaosPlan, EffectsPlan, LedgerPlan, MonitoringPlan, PatroniPlan, Plan, ReplicationPlan, ShapedPlan,
-    SynchronousPlan, WalPlayerPlan,
+    ChaosPlan, EffectsPlan, FailoverPlan, LedgerPlan, MonitoringPlan, PatroniPlan, Plan, ReplicationPlan, ShapedPlan,
+    SynchronousPlan, UpstreamPlan, WalPlayerPlan,
 };
 use crate::value::{Schedule, StandbyMode, SynchronousMethod};
 use minijinja::context;
@@ -25,6 +26,8 @@ pub const CHAOS_ENV: Template = template!("chaos.env");
 pub const MONITORING_ENV: Template = template!("monitoring.env");
 /// What labs with clients have in it besides.
 pub const CLIENT_ENV: Template = template!("client.env");
+/// What standby sites have in it besides.
+pub const UPSTREAM_ENV: Template = template!("upstream.env");
 /// The managed settings of `/etc/virtwork/postgresql.conf`.
 pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 
@@ -135,6 +138,22 @@ pub fn client_env(plan: &Plan, ledger: &LedgerPlan) -> Value {
     }
 }
 
+/// What fills the holes of [`UPSTREAM_ENV`]. The head is whom the Service of the primary leads to.
+pub fn upstream_env(plan: &Plan, upstream: &UpstreamPlan) -> Value {
+    let head = match &plan.failover {
+        FailoverPlan::Manual { primary } => primary.vm(&plan.names),
+        FailoverPlan::Patroni(_) => String::new(),
+    };
+    context! {
+        host => upstream.host.as_str(),
+        port => upstream.port.to_string(),
+        sslmode => upstream.sslmode.as_str(),
+        ca => upstream.ca.as_ref().map_or("", |_| files::UPSTREAM_CA.1),
+        head => head,
+        promote => if upstream.promote { "yes" } else { "no" },
+    }
+}
+
 /// `/etc/virtwork/lab.env`.
 pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     let mut env = renderer.render(&LAB_ENV, lab_env(plan))?;
@@ -155,6 +174,9 @@ pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     }
     if let Some(ledger) = &plan.ledger {
         env.push_str(&renderer.render(&CLIENT_ENV, client_env(plan, ledger))?);
+    }
+    if let Some(upstream) = &plan.upstream {
+        env.push_str(&renderer.render(&UPSTREAM_ENV, upstream_env(plan, upstream))?);
     }
     Ok(env)
 }

@@ -177,6 +177,12 @@ pub(super) fn plan(
         if is_patroni { (&PATRONI_PACKAGES, &WITNESS_PACKAGES) } else { (&[], &[]) };
     let traffic_control = [family.traffic_control()];
     let of_chaos: &[&str] = if config.chaos_network.is_present() { &traffic_control } else { &[] };
+    // what tells SELinux that the upstream's port is PostgreSQL's, too
+    let is_other_port = config.upstream.or_default().port.or(5432) != 5432;
+    let of_upstream: &[&str] = match family {
+        Family::Rpm if is_other_port => &["policycoreutils-python-utils"],
+        _ => &[],
+    };
     let exporter = config.monitoring.or_default().postgres_exporter.or(false);
     let of_exporter: &[&str] = if exporter { &[EXPORTER_PACKAGE] } else { &[] };
     let (user, authorized_keys) = ssh(&guest, problems);
@@ -184,7 +190,7 @@ pub(super) fn plan(
         os,
         family,
         root: root(&guest, problems),
-        packages: packages(&[family.packages(), of_patroni, of_chaos, of_exporter].concat()),
+        packages: packages(&[family.packages(), of_patroni, of_chaos, of_exporter, of_upstream].concat()),
         witness_packages: packages(of_witness),
         client_packages: packages(family.client_packages()),
         http_proxy: guest.http_proxy.get().map(ToString::to_string),

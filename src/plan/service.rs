@@ -132,7 +132,7 @@ fn check_ports(
             Code::SameNodePort,
             &[(ports[1], "the replicas'"), (ports[0], "is the primary's")],
             format!("both Services would have the port {primary} on the nodes of the cluster"),
-            "choose another port for one of them, or remove one and let the cluster choose",
+            "choose another port for one of them",
         );
     }
     for port in ports.into_iter().filter_map(Field::spanned).filter(|port| !USUAL_NODE_PORTS.contains(&port.value)) {

@@ -239,6 +239,35 @@ checked_text!(
 );
 
 checked_text!(
+    /// A host, by its name in DNS or its address.
+    Host,
+    "a host",
+    "db.example.com",
+    |text| {
+        let is_address = text.contains(':') || text.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+        let fault = if text.contains("://") {
+            Some("it begins with a scheme".to_owned())
+        } else if text.rsplit_once(':').is_some_and(|(host, port)| !host.contains(':') && port.parse::<u16>().is_ok()) {
+            Some("the port has a key of its own".to_owned())
+        } else if is_address {
+            address_fault(text)
+        } else {
+            subdomain_fault(text).or_else(|| {
+                text.split('.').find_map(|label| label_fault(label, 63))
+            })
+        };
+        named(text, Code::NotAHost, "a host", fault, "write its name in DNS, in lower case, or its address without brackets, such as `db.example.com`")
+    }
+);
+
+impl Host {
+    /// The family of an address; none of a name.
+    pub fn family(&self) -> Option<IpFamily> {
+        self.0.parse::<IpAddr>().is_ok().then(|| family_of(&self.0))
+    }
+}
+
+checked_text!(
     /// A block of IP addresses; the bits after the prefix are zero.
     Cidr,
     "a CIDR",

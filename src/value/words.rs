@@ -237,6 +237,20 @@ choice! {
 }
 
 choice! {
+    /// What a client asks of a server's encryption, in libpq's words.
+    SslMode {
+        /// Clear text.
+        Disable = "disable",
+        /// Encrypted, by whoever answers.
+        Require = "require",
+        /// By somebody whom the CA knows.
+        VerifyCa = "verify-ca",
+        /// By the one whose name was asked for.
+        VerifyFull = "verify-full",
+    }
+}
+
+choice! {
     /// `operator` of a toleration.
     TolerationOperator {
         /// The taint's value must be the given one.
