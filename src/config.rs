@@ -12,6 +12,7 @@ pub mod monitoring;
 pub mod pgbench;
 pub mod postgresql;
 pub mod service;
+pub mod tls;
 pub mod vm;
 pub mod wal_player;
 
@@ -33,6 +34,7 @@ use monitoring::Monitoring;
 use pgbench::Pgbench;
 use postgresql::Postgresql;
 use service::Service;
+use tls::Tls;
 use vm::Vm;
 use wal_player::WalPlayer;
 
@@ -144,6 +146,14 @@ section! {
         "client" => client: Client {}
         /// The Services in front of the databases.
         "service" => service: Service {}
+        /// TLS between clients, servers and replicas: docs/tls.md.
+        "tls" => tls: Tls {
+            default: Words("none: connections are in clear"),
+            example: "true",
+            also: &["ssl"],
+            objects: &["Secret", "ConfigMap", "VirtualMachine", "Certificate"],
+            change: Restart,
+        }
         /// What is measured of replication: a sampler on each node, and what Prometheus is told.
         "monitoring" => monitoring: Monitoring {}
         /// Whether a NetworkPolicy is part of the bundle. It lets in port 5432 from the namespace and

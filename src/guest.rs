@@ -121,7 +121,9 @@ mod tests {
         let load = Plan::new(&Source::new("gen.yaml", "pgbench: {read-replicas: 2}\n")).unwrap();
         let monitored = Plan::new(&Source::new("gen.yaml", "monitoring: {}\n")).unwrap();
         let client = Plan::new(&Source::new("gen.yaml", "client: {count: 1}\n")).unwrap();
+        let tls = Plan::new(&Source::new("gen.yaml", "tls: true\n")).unwrap();
         for (template, holes) in [
+            (settings::TLS_ENV, settings::tls_env(&tls, tls.tls.as_ref().unwrap())),
             (settings::CLIENT_ENV, settings::client_env(&client, client.ledger.as_ref().unwrap())),
             (NETWORK_DATA, network_data(&plan)),
             (RPM_NETWORK_DATA, network_data(&plan)),

@@ -16,6 +16,7 @@ mod pgbench;
 mod postgresql;
 mod release;
 mod sizing;
+mod tls;
 mod vm;
 mod wal_player;
 
@@ -29,6 +30,7 @@ pub use metadata::AnnotationsPlan;
 pub use monitoring::{MetricsPlan, MonitoringPlan, RulesPlan};
 pub use pgbench::{PgbenchPlan, ShapedPlan};
 pub use postgresql::{PostgresqlPlan, SynchronousPlan};
+pub use tls::{CertificatePlan, IssuerPlan, TlsPlan};
 pub use vm::{Compute, TolerationPlan, VmPlan};
 pub use wal_player::{ClientPlan, KlioPlan, ReplicationPlan, WalPlayerPlan};
 
@@ -73,6 +75,8 @@ pub struct Plan {
     pub kustomization: bool,
     /// The passwords' source.
     pub credentials: CredentialsPlan,
+    /// Certificates of the servers; none: connections are in clear.
+    pub tls: Option<TlsPlan>,
     /// When the network between the primary and its replicas is bad.
     pub chaos: Option<ChaosPlan>,
     /// What is measured of replication.
@@ -120,7 +124,12 @@ impl Plan {
 
     /// Whether the nodes derive certificates.
     pub fn needs_ca_seed(&self) -> bool {
-        self.failover.patroni().is_some()
+        self.failover.patroni().is_some() || self.tls.as_ref().is_some_and(TlsPlan::is_derived)
+    }
+
+    /// Whether the role `replicator` has a password.
+    pub fn needs_replication_password(&self) -> bool {
+        !self.tls.as_ref().is_some_and(|tls| tls.has_client_certificates)
     }
 
     /// The name of each VM with a database.
@@ -177,6 +186,7 @@ impl Plan {
         let guest = guest::plan(config, is_patroni, problems, &mut notes);
         let monitoring = monitoring::plan(config, replica_count, guest.family, problems);
         let ip = ip::plan(config, &names, guest.os, problems);
+        let tls = tls::plan(config, &names, &roles, problems, &mut notes);
         let credentials = credentials::plan(config, &names, &roles, is_patroni, problems);
         let machines = roles.into_iter().map(|(role, count)| {
             let vm = vm::plan(config, role, &needs, problems, &mut notes);
@@ -202,6 +212,7 @@ impl Plan {
             ip,
             kustomization: config.kustomization.or(false),
             credentials,
+            tls,
             chaos,
             monitoring,
             ledger,

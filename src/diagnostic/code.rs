@@ -242,6 +242,15 @@ codes! {
         FailoverChanged = "failover-changed",
     }
 
+    /// TLS
+    Tls {
+        /// This is neither a DNS name nor an IP address. Write it without port and scheme.
+        NotAHostName = "not-a-host-name",
+        /// One certificate with the names of all nodes would be larger than TLS carries. Let each node sign its own, or ask for
+        /// fewer replicas.
+        CertificateTooLarge = "certificate-too-large",
+    }
+
     /// Monitoring
     Monitoring {
         /// The distribution has no package of postgres_exporter. Leave it out, or choose an image of Debian or Ubuntu.
@@ -353,6 +362,9 @@ codes! {
         /// `postgresql.allowed-clients` lets in addresses of an IP family that the guests do not have. Give them both
         /// families, or take the block out.
         AllowedClientsOfAnotherFamily = "allowed-clients-of-another-family",
+        /// A certificate of cert-manager has the names that hold within its namespace alone. Clients elsewhere need longer ones: say
+        /// which namespace it is, or list them.
+        ShortNamesOnly = "short-names-only",
         /// Nothing but the primary is a target of `chaos-network`, and no WAL goes to it. Name replicas, unless another node is to be
         /// the primary by then.
         ChaosTargetIsPrimary = "chaos-target-is-primary",

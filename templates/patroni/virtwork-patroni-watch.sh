@@ -48,7 +48,8 @@ conninfo() {
   local info pattern="(^| )host='?([^' ]+)"
   info=$(as_postgres postgres -D "$PGDATA" -C primary_conninfo 2>/dev/null) || return 1
   [[ $info =~ $pattern ]] || return 1
-  echo "host=${BASH_REMATCH[2]} port=5432 user=replicator dbname=postgres connect_timeout=5"
+  echo "host=${BASH_REMATCH[2]} port=5432 user=replicator dbname=postgres connect_timeout=5" \
+    "$(tls_words "${BASH_REMATCH[2]}" replicator)"
 }
 
 # The slot is lost, or the WAL after what was received is gone: said by the leader, or it is not so.
