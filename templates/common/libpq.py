@@ -38,7 +38,9 @@ def tls() -> dict[str, str]:
     if "TLS_SOURCE" not in lab.LAB:
         return {}
     known = [name for name in AUTHORITIES if os.path.exists(name)]
-    return {"sslmode": "verify-full", "sslrootcert": (known or AUTHORITIES)[0]}
+    authority = (known or AUTHORITIES)[0]
+    # A certificate of its own, in a file that is not there: libpq would look into the home directory.
+    return {"sslmode": "verify-full", "sslrootcert": authority, "sslcert": f"{os.path.dirname(authority)}/none.crt"}
 
 
 def words(options: dict[str, str]) -> str:

@@ -74,13 +74,13 @@ def is_address(name: str) -> bool:
 # What openssl says of a file.
 
 def openssl(*words: str, text: str | None = None) -> str:
-    """ValueError with its last line where it fails."""
+    """ValueError with the line that says why where it fails."""
     done = subprocess.run(["openssl", *words], input=text or "", capture_output=True, text=True, check=False,
                           env={**os.environ, "LC_ALL": "C"})
     if done.returncode != 0:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        marked = [line for line in lines if line.startswith("error ")]
-        raise ValueError((marked or lines or ["openssl failed"])[-1])
+        marked = [line for line in lines if re.match(r"error \d", line)]
+        raise ValueError((marked or lines[-1:] or ["openssl failed"])[0])
     return done.stdout
 
 

@@ -10,6 +10,9 @@ tls_words() {
   printf ' sslmode=verify-full sslrootcert=%s/ca.crt' "$TLS"
   if [[ $2 == replicator && $TLS_REPLICATOR == certificate ]]; then
     printf ' sslcert=%s/replicator.crt sslkey=%s' "$TLS" "${3:-$TLS/replicator.key}"
+  else
+    # A file that is not there: libpq would look into the home directory, which may be that of another user.
+    printf ' sslcert=%s/none.crt' "$TLS"
   fi
 }
 
