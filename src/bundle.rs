@@ -32,9 +32,7 @@ impl Bundle {
     pub fn new(plan: Plan, passwords: Option<&Passwords>) -> Result<Self, Report> {
         let credentials = match (plan.secrets_file(), passwords) {
             (None, _) => None,
-            (Some(_), Some(passwords)) if !plan.needs_ca_seed() || passwords.ca_seed().is_some() => {
-                Some(passwords.clone())
-            }
+            (Some(_), Some(passwords)) if passwords.are_enough_for(&plan) => Some(passwords.clone()),
             (Some(file), _) => {
                 return Err(Report::failure(
                     Code::MissingPasswords,
@@ -126,6 +124,7 @@ impl Bundle {
             .chain(guest.into_iter().flat_map(|_| manifest::service::all(plan)))
             .chain(policy)
             .chain(of_clients)
+            .chain(guest.into_iter().flat_map(|_| manifest::certificate::tls(plan)))
             .chain(vms(plan).flat_map(|(vm, node)| manifest::data_volume::disks(plan, vm, node)))
             .chain(vms(plan).map(|(vm, node)| manifest::virtual_machine::vm(plan, vm, node)))
             .chain(wal_player(plan))

@@ -13,6 +13,7 @@ pub mod pgbench;
 pub mod postgresql;
 pub mod service;
 pub mod upstream;
+pub mod tls;
 pub mod vm;
 pub mod wal_player;
 
@@ -35,6 +36,7 @@ use pgbench::Pgbench;
 use postgresql::Postgresql;
 use service::Service;
 use upstream::Upstream;
+use tls::Tls;
 use vm::Vm;
 use wal_player::WalPlayer;
 
@@ -149,6 +151,14 @@ section! {
         /// The primary of another site. With it this lab is a standby site, with the same `credentials` and another `name`: all its
         /// nodes are standbys, until it is promoted. See docs/two-sites.md.
         "upstream" => upstream: Upstream {}
+        /// TLS between clients, servers and replicas: docs/tls.md.
+        "tls" => tls: Tls {
+            default: Words("none: connections are in clear"),
+            example: "true",
+            also: &["ssl"],
+            objects: &["Secret", "ConfigMap", "VirtualMachine", "Certificate"],
+            change: Restart,
+        }
         /// What is measured of replication: a sampler on each node, and what Prometheus is told.
         "monitoring" => monitoring: Monitoring {}
         /// Whether a NetworkPolicy is part of the bundle. It lets in port 5432 from the namespace and

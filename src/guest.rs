@@ -125,7 +125,9 @@ mod tests {
         let client = Plan::new(&Source::new("gen.yaml", "client: {count: 1}\n")).unwrap();
         let standby = "upstream: {host: db.example.com, sslmode: disable}\n";
         let standby = Plan::new(&Source::new("gen.yaml", standby)).unwrap();
+        let tls = Plan::new(&Source::new("gen.yaml", "tls: true\n")).unwrap();
         for (template, holes) in [
+            (settings::TLS_ENV, settings::tls_env(&tls, tls.tls.as_ref().unwrap())),
             (settings::CLIENT_ENV, settings::client_env(&client, client.ledger.as_ref().unwrap())),
             (settings::UPSTREAM_ENV, settings::upstream_env(&standby, standby.upstream.as_ref().unwrap())),
             (NETWORK_DATA, network_data(&plan)),

@@ -18,6 +18,7 @@ mod release;
 mod service;
 mod sizing;
 mod upstream;
+mod tls;
 mod vm;
 mod wal_player;
 
@@ -33,6 +34,7 @@ pub use pgbench::{PgbenchPlan, ShapedPlan};
 pub use postgresql::{PostgresqlPlan, SynchronousPlan};
 pub use service::ServicePlan;
 pub use upstream::UpstreamPlan;
+pub use tls::{CertificatePlan, IssuerPlan, TlsPlan};
 pub use vm::{Compute, TolerationPlan, VmPlan};
 pub use wal_player::{ClientPlan, KlioPlan, ReplicationPlan, WalPlayerPlan};
 
@@ -81,6 +83,8 @@ pub struct Plan {
     pub credentials: CredentialsPlan,
     /// The primary of another site, which this one follows.
     pub upstream: Option<UpstreamPlan>,
+    /// Certificates of the servers; none: connections are in clear.
+    pub tls: Option<TlsPlan>,
     /// When the network between the primary and its replicas is bad.
     pub chaos: Option<ChaosPlan>,
     /// What is measured of replication.
@@ -128,7 +132,12 @@ impl Plan {
 
     /// Whether the nodes derive certificates.
     pub fn needs_ca_seed(&self) -> bool {
-        self.failover.patroni().is_some()
+        self.failover.patroni().is_some() || self.tls.as_ref().is_some_and(TlsPlan::is_derived)
+    }
+
+    /// Whether the role `replicator` has a password.
+    pub fn needs_replication_password(&self) -> bool {
+        !self.tls.as_ref().is_some_and(|tls| tls.has_client_certificates)
     }
 
     /// The name of each VM with a database.
@@ -185,6 +194,7 @@ impl Plan {
         let guest = guest::plan(config, is_patroni, problems, &mut notes);
         let monitoring = monitoring::plan(config, replica_count, guest.family, problems);
         let ip = ip::plan(config, &names, guest.os, problems);
+        let tls = tls::plan(config, &names, &roles, problems, &mut notes);
         let credentials = credentials::plan(config, &names, &roles, is_patroni, problems);
         let machines = roles.into_iter().map(|(role, count)| {
             let vm = vm::plan(config, role, &needs, problems, &mut notes);
@@ -213,6 +223,7 @@ impl Plan {
             kustomization: config.kustomization.or(false),
             credentials,
             upstream,
+            tls,
             chaos,
             monitoring,
             ledger,

@@ -21,7 +21,7 @@ pub use names::{
     AnnotationKey, AnnotationValue, ClusterName, DomainName, LabName, LabelKey, LabelValue, Namespace,
     NodeName, ObjectName, PackageName, SecretKey, UserName,
 };
-pub use network::{Cidr, Endpoint, Host, ImageReference, IpAddress, ProxyUrl, SshKey};
+pub use network::{Cidr, Endpoint, Host, HostName, ImageReference, IpAddress, ProxyUrl, SshKey};
 pub use parameter::{ParameterName, ParameterValue};
 pub use setting::{MAJORS, Majors, Setting, SettingFault};
 pub use size::{PgSize, Quantity};

@@ -256,6 +256,18 @@ codes! {
         /// `upstream` leads back to this lab, or to one of the same name. Sites follow each other by the names of their nodes, so
         /// that each needs a `name` of its own: with the same, synchronous replication would count one node for another.
         SameNameOnBothSites = "same-name-on-both-sites",
+        /// Patroni has one `sslmode` for all its connections, those to the other site and those within this one. Have `tls` on both
+        /// sites, or on none.
+        SslmodeUnderPatroni = "sslmode-under-patroni",
+    }
+
+    /// TLS
+    Tls {
+        /// This is neither a DNS name nor an IP address. Write it without port and scheme.
+        NotAHostName = "not-a-host-name",
+        /// One certificate with the names of all nodes would be larger than TLS carries. Let each node sign its own, or ask for
+        /// fewer replicas.
+        CertificateTooLarge = "certificate-too-large",
     }
 
     /// Monitoring
@@ -378,6 +390,9 @@ codes! {
         NamesOfBothSites = "names-of-both-sites",
         /// Most API servers refuse this port for the nodes of the cluster; some are set up for it.
         UnusualNodePort = "unusual-node-port",
+        /// A certificate of cert-manager has the names that hold within its namespace alone. Clients elsewhere need longer ones: say
+        /// which namespace it is, or list them.
+        ShortNamesOnly = "short-names-only",
         /// Nothing but the primary is a target of `chaos-network`, and no WAL goes to it. Name replicas, unless another node is to be
         /// the primary by then.
         ChaosTargetIsPrimary = "chaos-target-is-primary",

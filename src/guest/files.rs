@@ -2,7 +2,7 @@
 
 use crate::names::Role::{self, Client, Node, Primary, Replica, Witness};
 use crate::plan::Family::{self, Debian, Rpm};
-use crate::plan::{Plan, WalPlayerPlan};
+use crate::plan::{Plan, TlsPlan, WalPlayerPlan};
 use std::fmt::Write as _;
 
 /// What installs the others: it is run from the disk.
@@ -80,6 +80,14 @@ struct Part {
 /// All parts, in the order in which a reader meets their files.
 static PARTS: &[Part] = &[
     Part { is_wanted: |_| true, files: NODES },
+    Part { is_wanted: |plan| plan.tls.is_none(), files: IN_CLEAR },
+    Part { is_wanted: |plan| plan.tls.is_some(), files: TLS },
+    Part { is_wanted: |plan| plan.tls.is_some() && plan.needs_replication_password(), files: PASSWORDS },
+    Part { is_wanted: |plan| !plan.needs_replication_password(), files: CLIENT_CERTIFICATES },
+    Part { is_wanted: |plan| plan.tls.as_ref().is_some_and(|tls| !tls.is_derived()), files: DATED },
+    Part { is_wanted: derives_certificates, files: KEYS },
+    Part { is_wanted: |plan| plan.needs_ca_seed() && !derives_certificates(plan), files: KEYS_OF_PATRONI },
+    Part { is_wanted: |_| true, files: SERVERS },
     Part { is_wanted: |_| true, files: PYTHON },
     Part { is_wanted: |plan| plan.chaos.is_some(), files: CHAOS },
     Part { is_wanted: has_player, files: WAL_PLAYER },
@@ -88,6 +96,10 @@ static PARTS: &[Part] = &[
     Part { is_wanted: |plan| plan.metrics().is_some_and(|metrics| metrics.has_exporter), files: EXPORTER },
     Part { is_wanted: has_ledger, files: LEDGER },
 ];
+
+fn derives_certificates(plan: &Plan) -> bool {
+    plan.tls.as_ref().is_some_and(TlsPlan::is_derived)
+}
 
 fn has_ledger(plan: &Plan) -> bool {
     plan.ledger.is_some()
@@ -115,7 +127,6 @@ static NODES: &[File] = &files! {
     "patroni/virtwork-node-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Node], None;
     "patroni/virtwork-witness-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Witness], None;
     "patroni/virtwork-patroni-setup.sh" => "/usr/local/sbin/virtwork-patroni-setup.sh" for PATRONI, None;
-    "patroni/pki.py" => "/usr/local/lib/virtwork/pki.py" for PATRONI, None;
     "patroni/tls.py" => "/usr/local/lib/virtwork/tls.py" for PATRONI, None;
     "patroni/patroni-config.py" => "/usr/local/lib/virtwork/patroni-config.py" for &[Node], None;
     "patroni/virtwork-etcd.service" => "/etc/systemd/system/virtwork-etcd.service" for PATRONI, None;
@@ -135,7 +146,48 @@ static NODES: &[File] = &files! {
     "rpm/family.sh" => "/usr/local/lib/virtwork/family.sh" for ALL, Some(Rpm);
     "debian/family.sh" => "/usr/local/lib/virtwork/family.sh" for ALL, Some(Debian);
     "debian/createcluster.conf" => "/etc/postgresql-common/createcluster.d/virtwork.conf" for BOTH, Some(Debian);
+};
+
+/// Who may connect, in clear.
+static IN_CLEAR: &[File] = &files! {
     "common/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for DATABASES, None;
+};
+
+/// What TLS takes.
+static TLS: &[File] = &files! {
+    "tls/tls.sh" => "/usr/local/lib/virtwork/tls.sh" for SPEAKERS, None;
+    "tls/certificates.py" => "/usr/local/lib/virtwork/certificates.py" for SPEAKERS, None;
+    "tls/virtwork-ca" => "/usr/local/sbin/virtwork-ca" for SPEAKERS, None;
+};
+
+/// Who may connect by TLS, with a password each.
+static PASSWORDS: &[File] = &files! {
+    "tls/passwords/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for DATABASES, None;
+};
+
+/// The same where the role `replicator` has none.
+static CLIENT_CERTIFICATES: &[File] = &files! {
+    "tls/certificates/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for DATABASES, None;
+};
+
+/// What tells of certificates that come to their end.
+static DATED: &[File] = &files! {
+    "tls/virtwork-certificates.service" => "/etc/systemd/system/virtwork-certificates.service" for SPEAKERS, None;
+    "tls/virtwork-certificates.timer" => "/etc/systemd/system/virtwork-certificates.timer" for SPEAKERS, None;
+};
+
+/// What derives keys from the credentials.
+static KEYS: &[File] = &files! {
+    "common/pki.py" => "/usr/local/lib/virtwork/pki.py" for ALL, None;
+};
+
+/// The same, for etcd and Patroni alone.
+static KEYS_OF_PATRONI: &[File] = &files! {
+    "common/pki.py" => "/usr/local/lib/virtwork/pki.py" for PATRONI, None;
+};
+
+/// What runs the servers, and what watches them.
+static SERVERS: &[File] = &files! {
     "rpm/postgresql.service.d-virtwork.conf" => "/etc/systemd/system/postgresql.service.d/virtwork.conf" for MANUAL, Some(Rpm);
     "debian/postgresql.service" => "/usr/local/share/virtwork/postgresql.service" for MANUAL, Some(Debian);
     "manual/virtwork-server-start.sh" => "/usr/local/sbin/virtwork-server-start.sh" for MANUAL, None;
@@ -267,7 +319,7 @@ mod tests {
         for (image, failover) in images.into_iter().flat_map(|image| [(image, "manual"), (image, "patroni")])
         {
             let config = format!(
-                "failover: {failover}\nchaos-network: {{}}\nwal-player: replication\nmonitoring: {{metrics: true}}\n\
+                "failover: {failover}\ntls: {{existing-secret: tls}}\nchaos-network: {{}}\nwal-player: replication\nmonitoring: {{metrics: true}}\n\
                  client: {{count: 1}}\n\
                  guest: {{image: \"quay.io/containerdisks/{image}\", packages: preinstalled}}\n"
             );
@@ -285,12 +337,22 @@ mod tests {
 
     #[test]
     fn no_role_has_two_files_in_one_place() {
-        for family in [Rpm, Debian] {
-            for role in [Primary, Replica, Node, Witness, Client] {
+        let images = ["fedora:44", "debian:13"];
+        let certificates = ["false", "true", "{client-certificates: true}", "{cert-manager: ca}"];
+        for ((image, failover), tls) in images
+            .into_iter()
+            .flat_map(|image| [(image, "manual"), (image, "patroni")])
+            .flat_map(|lab| certificates.map(|tls| (lab, tls)))
+        {
+            let config = format!(
+                "failover: {failover}\ntls: {tls}\nchaos-network: {{}}\nwal-player: replication\nclient: {{count: 1}}\n\
+                 monitoring: {{metrics: true}}\n\
+                 guest: {{image: \"quay.io/containerdisks/{image}\", packages: preinstalled}}\n"
+            );
+            let plan = Plan::new(&Source::new("gen.yaml", &config)).unwrap();
+            for role in roles(&plan) {
                 let mut paths = BTreeSet::new();
-                for file in all().filter(|file| {
-                    file.roles.contains(&role) && file.family.is_none_or(|wanted| wanted == family)
-                }) {
+                for file in of(&plan).filter(|file| file.roles.contains(&role)) {
                     assert!(paths.insert(file.path), "{}", file.path);
                 }
             }

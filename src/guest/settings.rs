@@ -5,7 +5,7 @@ use super::template::{Renderer, Template, conf, template};
 use crate::names::POSTGRESQL_PORT;
 use crate::plan::{
     ChaosPlan, EffectsPlan, FailoverPlan, LedgerPlan, MonitoringPlan, PatroniPlan, Plan, ReplicationPlan, ShapedPlan,
-    SynchronousPlan, UpstreamPlan, WalPlayerPlan,
+    SynchronousPlan, TlsPlan, UpstreamPlan, WalPlayerPlan,
 };
 use crate::value::{Schedule, StandbyMode, SynchronousMethod};
 use minijinja::context;
@@ -28,6 +28,8 @@ pub const MONITORING_ENV: Template = template!("monitoring.env");
 pub const CLIENT_ENV: Template = template!("client.env");
 /// What standby sites have in it besides.
 pub const UPSTREAM_ENV: Template = template!("upstream.env");
+/// What labs with TLS have in it besides.
+pub const TLS_ENV: Template = template!("tls.env");
 /// The managed settings of `/etc/virtwork/postgresql.conf`.
 pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 
@@ -46,7 +48,7 @@ pub fn lab_env(plan: &Plan) -> Value {
         synchronous_count => synchronous.map_or(0, |synchronous| synchronous.count).to_string(),
         packages => plan.guest.packages.join(" "),
         http_proxy_url => plan.guest.http_proxy.as_deref().unwrap_or_default(),
-        replication_key => replication_key,
+        replication_key => if plan.needs_replication_password() { replication_key } else { "" },
         client_key => client_key,
         wal_disks => wal_disks.collect::<Vec<_>>().join(" "),
         pgbench_scale => pgbench.scale.to_string(),
@@ -154,6 +156,17 @@ pub fn upstream_env(plan: &Plan, upstream: &UpstreamPlan) -> Value {
     }
 }
 
+/// What fills the holes of [`TLS_ENV`].
+pub fn tls_env(plan: &Plan, tls: &TlsPlan) -> Value {
+    let names = tls.names.iter().map(ToString::to_string);
+    context! {
+        source => if tls.is_derived() { "derived" } else { "secret" },
+        seed_key => if tls.is_derived() { plan.credentials.ca_seed_key() } else { "" },
+        replicator => if tls.has_client_certificates { "certificate" } else { "password" },
+        names => names.collect::<Vec<_>>().join(" "),
+    }
+}
+
 /// `/etc/virtwork/lab.env`.
 pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     let mut env = renderer.render(&LAB_ENV, lab_env(plan))?;
@@ -162,6 +175,9 @@ pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     }
     if let Some(patroni) = plan.failover.patroni() {
         env.push_str(&renderer.render(&PATRONI_ENV, patroni_env(plan, patroni))?);
+    }
+    if let Some(tls) = &plan.tls {
+        env.push_str(&renderer.render(&TLS_ENV, tls_env(plan, tls))?);
     }
     if let Some(chaos) = &plan.chaos {
         env.push_str(&renderer.render(&CHAOS_ENV, chaos_env(chaos))?);
@@ -193,6 +209,8 @@ pub fn managed_settings(plan: &Plan) -> Value {
             .map(|synchronous| standby_names(plan, synchronous))
             .unwrap_or_default(),
         is_monitored => plan.monitoring.is_some(),
+        has_tls => plan.tls.is_some(),
+        has_client_certificates => !plan.needs_replication_password(),
         port => POSTGRESQL_PORT.to_string(),
         max_connections => postgresql.max_connections.to_string(),
         max_wal_senders => postgresql.max_wal_senders.to_string(),

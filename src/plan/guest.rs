@@ -2,6 +2,7 @@
 
 use super::monitoring::EXPORTER_PACKAGE;
 use super::release::{DEFAULT_IMAGE, infer_os, release_of};
+use super::tls;
 use crate::config::Config;
 use crate::config::fields::{Involved, Spanned};
 use crate::config::guest::Guest;
@@ -113,6 +114,9 @@ impl Family {
 const PATRONI_PACKAGES: [&str; 6] =
     ["patroni", "python3-etcd", "etcd-server", "etcd-client", "haproxy", "openssl"];
 
+/// What makes certificates, and looks at them.
+const OPENSSL: &str = "openssl";
+
 /// What a witness needs: etcd, and what makes its certificates.
 const WITNESS_PACKAGES: [&str; 4] = ["etcd-server", "etcd-client", "openssl", "qemu-guest-agent"];
 
@@ -183,6 +187,7 @@ pub(super) fn plan(
         Family::Rpm if is_other_port => &["policycoreutils-python-utils"],
         _ => &[],
     };
+    let of_tls: &[&str] = if tls::is_on(config) { &[OPENSSL] } else { &[] };
     let exporter = config.monitoring.or_default().postgres_exporter.or(false);
     let of_exporter: &[&str] = if exporter { &[EXPORTER_PACKAGE] } else { &[] };
     let (user, authorized_keys) = ssh(&guest, problems);
@@ -190,13 +195,24 @@ pub(super) fn plan(
         os,
         family,
         root: root(&guest, problems),
-        packages: packages(&[family.packages(), of_patroni, of_chaos, of_exporter, of_upstream].concat()),
+        packages: packages(&distinct(&[family.packages(), of_patroni, of_chaos, of_exporter, of_tls, of_upstream])),
         witness_packages: packages(of_witness),
-        client_packages: packages(family.client_packages()),
+        client_packages: packages(&distinct(&[family.client_packages(), of_tls])),
         http_proxy: guest.http_proxy.get().map(ToString::to_string),
         user,
         authorized_keys,
     }
+}
+
+/// Each package once.
+fn distinct(lists: &[&[&'static str]]) -> Vec<&'static str> {
+    let mut all = Vec::new();
+    for package in lists.iter().copied().flatten().copied() {
+        if !all.contains(&package) {
+            all.push(package);
+        }
+    }
+    all
 }
 
 fn os(guest: &Guest, problems: &mut Problems) -> Os {

@@ -52,9 +52,9 @@ pub(super) fn plan(
     }
 }
 
-/// Whether clients of the databases are encrypted. Without the section `tls` none is.
-pub(super) fn is_encrypted(_: &Config) -> bool {
-    false
+/// Whether clients of the databases are encrypted.
+pub(super) fn is_encrypted(config: &Config) -> bool {
+    super::tls::is_on(config)
 }
 
 fn values<T: Clone>(list: &Field<Vec<Spanned<T>>>) -> Vec<T> {

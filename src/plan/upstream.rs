@@ -7,7 +7,7 @@ use crate::config::fields::Spanned;
 use crate::config::upstream::Upstream;
 use crate::diagnostic::{Code, Diagnostic, Note, Problems};
 use crate::names::Names;
-use crate::value::{Certificates, Host, SslMode};
+use crate::value::{Certificates, FailoverMode, Host, SslMode};
 
 /// The primary of another site.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub(super) fn plan(
     let upstream = &section.value;
     let host = host(config, section, names, ip, problems, notes);
     let sslmode = sslmode(config, section, problems);
+    check_patroni(config, section, sslmode, problems);
     let promote = upstream.promote.or(false);
     if !promote {
         let text = format!(
@@ -51,6 +52,33 @@ pub(super) fn plan(
         ca: upstream.ca.get().map(Certificates::pem),
         promote,
     })
+}
+
+/// Patroni connects to the other site as it does to the nodes of this one.
+fn check_patroni(config: &Config, section: &Spanned<Upstream>, sslmode: SslMode, problems: &mut Problems) {
+    let failover = &config.failover.or_default().mode;
+    let encrypted = is_encrypted(config);
+    let is_missing = !section.value.sslmode.is_present() && !encrypted;
+    if failover.get() != Some(&FailoverMode::Patroni) || is_missing || encrypted == (sslmode != SslMode::Disable) {
+        return;
+    }
+    let (message, help) = if encrypted {
+        (
+            "Patroni would talk to this site's own nodes in clear, too, and with `tls` they do not listen to that",
+            "expose the other site with `tls`, and remove `upstream.sslmode`",
+        )
+    } else {
+        (
+            "Patroni would talk to this site's own nodes by TLS, too, and without `tls` they do not answer to that",
+            "add `tls: true`",
+        )
+    };
+    problems.contradiction(
+        Code::SslmodeUnderPatroni,
+        &[(&section.value.sslmode, "of all connections"), (failover, "which has one for all")],
+        message,
+        help,
+    );
 }
 
 fn host(

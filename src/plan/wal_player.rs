@@ -423,7 +423,7 @@ pub(super) fn without_database(config: &Config, problems: &mut Problems) -> Conf
 
 /// Keys of the database beside `database: false`, and a bundle of nothing.
 fn check_without_database(config: &Config, problems: &mut Problems) {
-    let of_database: [&dyn Involved; 19] = [
+    let of_database: [&dyn Involved; 20] = [
         &config.replica_count,
         &config.wal_keep_size,
         &config.pgbench_scale,
@@ -440,6 +440,7 @@ fn check_without_database(config: &Config, problems: &mut Problems) {
         &config.client,
         &config.service,
         &config.upstream,
+        &config.tls,
         &config.network_policy,
         &config.monitoring,
         &config.credentials,

@@ -177,6 +177,29 @@ checked_text!(
     |text| named(text, Code::NotAnIpAddress, "an IP address", address_fault(text), "write it like `10.96.0.10` or `fd00:10:96::a`")
 );
 
+checked_text!(
+    /// What a certificate may say of a host: a DNS name, of which the first part may be `*`, or an IP address.
+    HostName,
+    "a DNS name or an IP address",
+    "db.example.com",
+    |text| {
+        let is_address = text.contains(':') || text.parse::<IpAddr>().is_ok();
+        let fault = if is_address {
+            address_fault(text)
+        } else {
+            subdomain_fault(text.strip_prefix("*.").unwrap_or(text))
+        };
+        named(text, Code::NotAHostName, "a DNS name or an IP address", fault, "write it like `db.example.com` or `192.0.2.10`")
+    }
+);
+
+impl HostName {
+    /// Whether it is an address.
+    pub fn is_address(&self) -> bool {
+        self.0.parse::<IpAddr>().is_ok()
+    }
+}
+
 fn address_fault(text: &str) -> Option<String> {
     match text.parse() {
         Err(_) if text.contains(['[', ']', '%', '/']) => Some("it has more than an address".to_owned()),

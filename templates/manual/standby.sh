@@ -19,7 +19,8 @@ STREAMING_PASSFILE=/run/postgresql/virtwork.streaming.pgpass
 # data under way, when keepalives do not run, for the 15 minutes of TCP's retransmissions.
 connection() {
   printf '%s' "host=$PRIMARY_HOST port=5432 user=$1 application_name=${3:-$NODE} passfile=${2:-$PGPASSFILE}" \
-    ' connect_timeout=10 keepalives_idle=10 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=30000'
+    ' connect_timeout=10 keepalives_idle=10 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=30000' \
+    "$(tls_words "$PRIMARY_HOST" "$1" "${2:-}")"
 }
 
 # As the WAL receiver asks, so that one answers when the other does: not counted in max_connections. And not in the
@@ -221,11 +222,11 @@ RESTORED='the primary was restored from an earlier state'
 REPLAY_FIRST='it has to replay its own WAL first'
 
 # The WAL receiver asks for whole segments: connected to a restored primary it overwrites the WAL that is here, and that
-# the data that is here needs, before anything notices. So it has a password file of its own, which is there only for
-# the seconds in which it connects after `judge` has said `follow`. It goes by itself: whoever made it may be waiting
+# the data that is here needs, before anything notices. So it has a password file of its own, or a key of its certificate, which
+# is there only for the seconds in which it connects after `judge` has said `follow`. It goes by itself: whoever made it may be waiting
 # for an answer of a primary that is gone.
 allow_streaming() {
-  grep '^\*:\*:\*:replicator:' "$PGPASSFILE" |
+  streaming_secret |
     install -o postgres -g postgres -m 0600 /dev/stdin "$STREAMING_PASSFILE"
   {
     sleep "$SECONDS_TO_CONNECT"
@@ -235,6 +236,14 @@ allow_streaming() {
   disown
 }
 SECONDS_TO_CONNECT=4
+
+streaming_secret() {
+  if [[ ${TLS_REPLICATOR:-password} == password ]]; then
+    grep '^\*:\*:\*:replicator:' "$PGPASSFILE"
+  else
+    cat /run/postgresql/virtwork.tls/replicator.key
+  fi
+}
 
 # What postgresql.conf's include says of it.
 standby_settings() {

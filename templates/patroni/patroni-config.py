@@ -15,6 +15,7 @@ from typing import Any
 
 sys.path.insert(0, "/usr/local/lib/virtwork")
 import lab  # noqa: E402
+import libpq  # noqa: E402
 
 # Settings that have to be alike on all nodes, or that a standby must not have less of than its primary: Patroni takes them
 # from etcd alone, and sees to the order of restarts.
@@ -104,14 +105,25 @@ def passwords(path: str) -> dict[str, str]:
     return found
 
 
-def configuration(node: str, bindir: str, data: str, pki: str, passfile: str) -> dict[str, Any]:
-    tls = {"cafile": f"{pki}/ca.crt", "certfile": f"{pki}/node.crt", "keyfile": f"{pki}/node.key"}
-    replicator = {"username": "replicator", "password": passwords(passfile)["replicator"]}
+def replicator(passfile: str) -> dict[str, str]:
+    """How Patroni, and the standbys that it configures, log in: by a password, with TLS to whom they can verify, or by a
+    certificate alone."""
+    options = {"username": "replicator", **libpq.tls()}
     if UPSTREAM:
         # Patroni has one way to connect, to the other site and to nodes of this one.
-        replicator["sslmode"] = lab.LAB["UPSTREAM_SSLMODE"]
-        if replicator["sslmode"].startswith("verify"):
-            replicator["sslrootcert"] = CAS
+        options["sslmode"] = lab.LAB["UPSTREAM_SSLMODE"]
+        options.pop("sslrootcert", None)
+        if options["sslmode"].startswith("verify"):
+            options["sslrootcert"] = CAS
+    if lab.LAB.get("TLS_REPLICATOR") == "certificate":
+        directory = pathlib.Path(CAS).parent
+        return {**options, "sslcert": f"{directory}/replicator.crt", "sslkey": f"{directory}/replicator.key"}
+    return {**options, "password": passwords(passfile)["replicator"]}
+
+
+def configuration(node: str, bindir: str, data: str, pki: str, passfile: str) -> dict[str, Any]:
+    tls = {"cafile": f"{pki}/ca.crt", "certfile": f"{pki}/node.crt", "keyfile": f"{pki}/node.key"}
+    role = replicator(passfile)
     hba = pathlib.Path("/etc/virtwork/pg_hba.conf").read_text().splitlines()
     watchdog = os.environ.get("VIRTWORK_WATCHDOG", "")
     own = {name: value for name, value in settings().items() if name not in COMMON}
@@ -134,7 +146,7 @@ def configuration(node: str, bindir: str, data: str, pki: str, passfile: str) ->
             "data_dir": data,
             "pgpass": "/run/postgresql/virtwork.patroni.pgpass",
             "use_unix_socket": True,
-            "authentication": {"superuser": {"username": "postgres"}, "replication": replicator, "rewind": replicator},
+            "authentication": {"superuser": {"username": "postgres"}, "replication": role, "rewind": role},
             "pg_hba": [line for line in hba if line and not line.startswith("#")],
             "parameters": {**own, "unix_socket_directories": "/run/postgresql"},
             "create_replica_methods": ["virtwork"],

@@ -36,6 +36,7 @@ main() {
     remove_data "$PGDATA.new"
     remove_data "$PGDATA.discard"
     read_credentials
+    set_up_tls
     choose_watchdog
     gather_authorities
     configure_patroni

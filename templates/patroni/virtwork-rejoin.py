@@ -137,7 +137,8 @@ class Source:
     """The leader."""
 
     def __init__(self, conninfo: str, binaries: pathlib.Path):
-        self.conninfo = conninfo
+        # Patroni names no database of another site.
+        self.conninfo = conninfo if "dbname=" in conninfo else f"{conninfo} dbname=postgres"
         self.psql = str(binaries / "psql")
         system, timeline, flushed, _ = self.command("IDENTIFY_SYSTEM").split("|")
         self.system, self.timeline, self.flushed = system, int(timeline), number(flushed)
