@@ -183,7 +183,7 @@ section! {
             default: Literal("false"),
             example: "true",
         }
-        /// Where the passwords come from, and under Patroni the seed of the lab's certificates.
+        /// Where the passwords come from, and the seed of certificates that nodes derive.
         "credentials" => credentials: Credentials {}
         /// A bad network between the primary and its replicas, for WAL alone.
         "chaos-network" => chaos_network: ChaosNetwork {}

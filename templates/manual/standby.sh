@@ -222,9 +222,9 @@ RESTORED='the primary was restored from an earlier state'
 REPLAY_FIRST='it has to replay its own WAL first'
 
 # The WAL receiver asks for whole segments: connected to a restored primary it overwrites the WAL that is here, and that
-# the data that is here needs, before anything notices. So it has a password file of its own, or a key of its certificate, which
-# is there only for the seconds in which it connects after `judge` has said `follow`. It goes by itself: whoever made it may be waiting
-# for an answer of a primary that is gone.
+# the data that is here needs, before anything notices. So it has a password file of its own, or the key of its certificate in
+# one, which is there only for the seconds in which it connects after `judge` has said `follow`. It goes by itself: whoever
+# made it may be waiting for an answer of a primary that is gone.
 allow_streaming() {
   streaming_secret |
     install -o postgres -g postgres -m 0600 /dev/stdin "$STREAMING_PASSFILE"

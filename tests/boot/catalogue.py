@@ -23,6 +23,7 @@ from scenarios.random_configs import RandomConfigs
 from scenarios.restored import Restored
 from scenarios.scale import Scale
 from scenarios.selinux import Haproxy, Selinux
+from scenarios.tls import PatroniTls, Tls
 from scenarios.topology import Synchronous, Topology, Warm
 
 CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN_13_PATRONI),
@@ -31,6 +32,7 @@ CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN
               (Faults, DEBIAN_13), (Persistent, DEBIAN_13), (patroni.Packages, DEBIAN_13_PATRONI),
               (Topology, DEBIAN_13), (Synchronous, DEBIAN_11), (Warm, FORKY), (Player, DEBIAN_13), (Load, DEBIAN_11), (SharedKernel, DEBIAN_13),
               (Monitoring, DEBIAN_13), (PatroniMonitoring, DEBIAN_13_PATRONI), (Client, DEBIAN_13), (PatroniClient, DEBIAN_13_PATRONI),
+              (Tls, DEBIAN_13), (PatroniTls, DEBIAN_13_PATRONI),
               (Ipv6Only, FEDORA_44_NM), (DualStack, FEDORA_44_NM),
               (Ipv6Only, DEBIAN_13), (DualStack, DEBIAN_13), (Preferred, FEDORA_44_NM), (Preferred, DEBIAN_13)]
 # Scale has a scenario that only Debian's directories make sense of.

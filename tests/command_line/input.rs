@@ -247,6 +247,9 @@ fn the_example_and_the_goldens_hold_every_key() {
         "monitoring",
         "monitoring-patroni",
         "client",
+        "tls",
+        "tls-secret",
+        "tls-cert-manager",
     ]
     .map(|case| golden(&format!("{case}/gen.yaml")))
     .concat()

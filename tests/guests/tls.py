@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from load import AS_POSTGRES, BINARIES, REPOSITORY, expect, run, wait_for  # noqa: E402
@@ -281,7 +282,7 @@ def streaming(primary):
         receivers = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'"
         expect(standby.sql(receivers) == "0", "it streams before it may")
         shell("allow_streaming; [[ -e $STREAMING_PASSFILE ]]")
-        wait_for("it streams", lambda: standby.sql(receivers) == "1", 10)
+        wait_for("it streams", partial(lambda node, query: node.sql(query) == "1", standby, receivers), 10)
         expect(primary.sql("SELECT ssl::text FROM pg_stat_ssl JOIN pg_stat_replication USING (pid)") == "true", "it streams in clear")
         wait_for("what it logs in with goes", lambda: not pathlib.Path("/run/postgresql/virtwork.streaming.pgpass").exists(), 10)
         # The old primary writes on after the promotion.
