@@ -88,6 +88,7 @@ static PARTS: &[Part] = &[
     Part { is_wanted: derives_certificates, files: KEYS },
     Part { is_wanted: |plan| plan.needs_ca_seed() && !derives_certificates(plan), files: KEYS_OF_PATRONI },
     Part { is_wanted: |_| true, files: SERVERS },
+    Part { is_wanted: |plan| plan.upstream.is_some(), files: SITE_OF_PATRONI },
     Part { is_wanted: |_| true, files: PYTHON },
     Part { is_wanted: |plan| plan.chaos.is_some(), files: CHAOS },
     Part { is_wanted: has_player, files: WAL_PLAYER },
@@ -155,7 +156,7 @@ static IN_CLEAR: &[File] = &files! {
 
 /// What TLS takes.
 static TLS: &[File] = &files! {
-    "tls/tls.sh" => "/usr/local/lib/virtwork/tls.sh" for SPEAKERS, None;
+    "tls/tls.sh" => "/usr/local/lib/virtwork/tls.sh" for ALL, None;
     "tls/certificates.py" => "/usr/local/lib/virtwork/certificates.py" for SPEAKERS, None;
     "tls/virtwork-ca" => "/usr/local/sbin/virtwork-ca" for SPEAKERS, None;
 };
@@ -201,6 +202,11 @@ static SERVERS: &[File] = &files! {
     "manual/virtwork-promote" => "/usr/local/sbin/virtwork-promote" for MANUAL, None;
     "manual/virtwork-rejoin" => "/usr/local/sbin/virtwork-rejoin" for MANUAL, None;
     "manual/virtwork-status" => "/usr/local/sbin/virtwork-status" for MANUAL, None;
+};
+
+/// How a person promotes a standby site under Patroni.
+static SITE_OF_PATRONI: &[File] = &files! {
+    "patroni/virtwork-promote.sh" => "/usr/local/sbin/virtwork-promote" for &[Node], None;
 };
 
 /// What programs in Python share; the second those that talk to PostgreSQL.

@@ -80,9 +80,9 @@ def dynamic() -> dict[str, Any]:
 
 
 def standby_cluster() -> dict[str, Any] | None:
-    """Whom a standby site follows, through one slot for whichever of its nodes is at its head; nothing where this site takes
-    writes, which takes out what may be there."""
-    if not UPSTREAM or lab.LAB["UPSTREAM_PROMOTE"] == "yes":
+    """Whom a standby site follows, through one slot for whichever of its nodes is at its head. Whether it still does is for
+    virtwork-etcd.py to say."""
+    if not UPSTREAM:
         return None
     return {"host": lab.LAB["UPSTREAM_HOST"], "port": int(lab.LAB["UPSTREAM_PORT"]),
             "primary_slot_name": lab.LAB["LAB"].replace("-", "_"), "create_replica_methods": ["virtwork"]}

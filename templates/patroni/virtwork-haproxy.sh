@@ -52,10 +52,11 @@ servers() {
   done
 }
 
-# A standby site's leader takes no writes, but it is whom its Service leads to. It takes them as soon as the site is promoted.
+# The leader of a standby site takes no writes, but it is whom its Service leads to; that of a site that had to stop sends what
+# it has left.
 configuration() {
   local leader=/primary
-  if [[ -n ${UPSTREAM_HOST+set} ]]; then
+  if [[ -e /usr/local/lib/virtwork/patroni-site.sh ]]; then
     leader=/leader
   fi
   cat <<END

@@ -1,7 +1,6 @@
 #!/bin/bash
-# Beside Patroni. On the leader: roles with the Secret's passwords, the benchmark's tables, no members of nodes that are gone,
-# slots of other sites. On a replica: a new clone where it can never catch up, which Patroni does not notice. At the head of a
-# standby site: its slot at the other one.
+# Beside Patroni. On the leader: roles with the Secret's passwords, the benchmark's tables, no members of nodes that are gone.
+# On a replica: a new clone where it can never catch up, which Patroni does not notice.
 set -euo pipefail
 
 # shellcheck source=templates/common/lib.sh
@@ -16,8 +15,7 @@ trap 'exit 0' TERM
 NODE=$(uname -n)
 NODE=${NODE%%.*}
 SECONDS_WITHOUT_WAL=60
-streamed_at=0 pruned_at=0 headed_at=-60 is_head=no
-declare -A site_slots=()
+streamed_at=0 pruned_at=0
 
 # `leader TIMELINE SYNCHRONOUS_STANDBY…`, `streaming`, `waiting` (a standby without a WAL receiver that streams) or `down`.
 look() {
@@ -63,41 +61,6 @@ conninfo() {
   echo "$words"
 }
 
-# Slots of other sites: Patroni drops those that it does not know, and keeps those that it does on each node that may lead. One
-# whose WAL is lost is of no use any more; a site that comes back makes another one.
-keep_site_slots() {
-  local slot lost
-  while IFS='|' read -r slot lost; do
-    [[ -n $slot && ${site_slots[$slot]-} != "$lost" ]] || continue
-    if [[ $lost == t ]]; then
-      python3 -I /usr/local/sbin/virtwork-etcd.py forget-slot "$slot" || continue
-      log "the slot $slot of another site has lost WAL: it goes"
-    else
-      python3 -I /usr/local/sbin/virtwork-etcd.py keep-slot "$slot" || continue
-      log "another site follows this one through the slot $slot, which is kept for it"
-    fi
-    site_slots[$slot]=$lost
-  done < <(superuser_sql -c "SELECT slot_name, wal_status = 'lost' AND NOT active FROM pg_replication_slots
-    WHERE slot_type = 'physical' AND NOT temporary AND slot_name !~ '^${LAB//-/_}_node_[0-9]+\$'" 2>/dev/null)
-}
-
-# At the head of a standby site: the slot that Patroni wants at the other one, where a node of that site or nobody has made it.
-tend_head() {
-  local slot leader output
-  headed_at=$NOW
-  if [[ -z ${UPSTREAM_HOST+set} ]] || ! python3 -I /usr/local/lib/virtwork/tls.py /standby-leader; then
-    is_head=no
-    return
-  fi
-  [[ $is_head == yes ]] || log "this node is at the head of a standby site, which follows $UPSTREAM_HOST"
-  is_head=yes
-  if [[ $1 == waiting ]] && leader=$(conninfo) && slot=$(setting primary_slot_name) && [[ -n $slot ]]; then
-    output=$(as_postgres timeout 20 psql -XAtqw -d "$leader" -c "SELECT pg_create_physical_replication_slot('$slot', true)
-      WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '$slot')" 2>/dev/null) || return 0
-    [[ -z $output ]] || log "made the slot $slot at $UPSTREAM_HOST"
-  fi
-}
-
 # The slot is lost, or the WAL after what was received is gone: said by the leader, or it is not so. Names of WAL files are
 # reckoned here, since standbys, which the leader of a standby site is, do not tell them.
 hopeless() {
@@ -127,6 +90,15 @@ clone_again() {
   systemctl start --no-block virtwork-patroni.service
 }
 
+# What there is to do beside another site.
+tend_site() {
+  :
+}
+if [[ -e /usr/local/lib/virtwork/patroni-site.sh ]]; then
+  # shellcheck source=templates/patroni/patroni-site.sh
+  . /usr/local/lib/virtwork/patroni-site.sh
+fi
+
 main() {
   local now names previous=''
   find_postgres
@@ -143,15 +115,12 @@ main() {
     if [[ $now == leader ]]; then
       # shellcheck disable=SC2086  # words
       note_waited_for $names
-      keep_site_slots
     fi
-    # Where etcd did not answer before Patroni started.
-    if [[ ! -e /run/postgresql/virtwork.configured && $now == @(leader|streaming) ]]; then
+    # Where etcd did not answer before Patroni started, or the other site still took writes.
+    if [[ ! -e /run/postgresql/virtwork.configured && $now == @(leader|streaming|waiting) ]]; then
       as_postgres python3 -I /usr/local/sbin/virtwork-etcd.py settle
     fi
-    if [[ $now == @(streaming|waiting) ]] && ((NOW - headed_at >= 10)); then
-      tend_head "$now"
-    fi
+    tend_site "$now" "${names%% *}"
     if [[ $now != "$previous" ]]; then
       case $now in
         leader) log "this node leads" && lead ;;

@@ -661,12 +661,15 @@ class PatroniPair(Sites):
         for number in range(2):
             for new in (self.standby, self.production):
                 old = self.other(new)
+                self.not_yet(new)
                 with self.timed(f"round {number + 1}: {self.outside(new)} promoted -> a client writes"):
                     self.ledger.stop()
-                    for name in [n for n in old.database_nodes if n != old.primary] + [old.primary]:
-                        old.guest(name).run("systemctl", "stop", "virtwork-patroni.service", timeout=120)
-                        old.guest(name).run("bash", "-c", "pkill -INT -o -x postgres; while pgrep -x postgres; do sleep 0.2; done",
-                                            check=False)
+                    if number == 0:
+                        self.stop_site(old)
+                    else:
+                        # Both are standbys for a moment, and the new one gets the rest.
+                        self.follow(old)
+                        self.caught_up(new)
                     self.apply(new, upstream=None)
                     new.restart(*new.database_nodes)
                     wait_until("it takes writes", lambda new=new: (lead := new.leader()) and new.superuser(
@@ -675,12 +678,32 @@ class PatroniPair(Sites):
                     self.ledger.resume()
                     self.gets_on(10)
                 with self.timed(f"round {number + 1}: {self.outside(old)} follows"):
-                    self.apply(old, upstream={"host": self.outside(new)})
-                    old.restart(*old.nodes)
+                    if number == 0:
+                        self.follow(old)
                     self.site_follows(old)
                 self.gets_on(10)
                 for lab in self.configs:
                     self.counted(lab)
+
+    def not_yet(self, lab):
+        """The other site takes writes."""
+        try:
+            lab.guest(lab.primary).run("virtwork-promote")
+        except CommandFailed as error:
+            expect("takes writes" in str(error), f"virtwork-promote refuses, but says: {error}")
+        else:
+            raise AssertionError("a second site was promoted")
+
+    def stop_site(self, lab):
+        """Its leader last, so that nobody takes over."""
+        for name in sorted(lab.database_nodes, key=lambda name: name == lab.primary):
+            lab.guest(name).run("systemctl", "stop", "virtwork-patroni.service", timeout=240)
+            lab.guest(name).run("bash", "-c", "while pgrep -x postgres; do sleep 0.2; done", timeout=240)
+
+    def follow(self, lab):
+        """It gets an `upstream`, and its nodes are restarted, the leader last."""
+        self.apply(lab, upstream={"host": self.outside(self.other(lab))})
+        lab.restart(*lab.nodes)
 
     def gets_on(self, rows=20, seconds=90):
         count = len(self.ledger.acknowledged)
