@@ -3,6 +3,7 @@
 use crate::names::Role::{self, Client, Node, Primary, Replica, Witness};
 use crate::plan::Family::{self, Debian, Rpm};
 use crate::plan::{Plan, WalPlayerPlan};
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// What installs the others: it is run from the disk.
@@ -81,6 +82,7 @@ struct Part {
 static PARTS: &[Part] = &[
     Part { is_wanted: |_| true, files: NODES },
     Part { is_wanted: |_| true, files: PYTHON },
+    Part { is_wanted: has_other_site, files: SITE },
     Part { is_wanted: |plan| plan.chaos.is_some(), files: CHAOS },
     Part { is_wanted: has_player, files: WAL_PLAYER },
     Part { is_wanted: has_monitor, files: MONITOR },
@@ -88,6 +90,11 @@ static PARTS: &[Part] = &[
     Part { is_wanted: |plan| plan.metrics().is_some_and(|metrics| metrics.has_exporter), files: EXPORTER },
     Part { is_wanted: has_ledger, files: LEDGER },
 ];
+
+/// Whether another site may follow this one, or be followed by it.
+fn has_other_site(plan: &Plan) -> bool {
+    plan.upstream.is_some() || plan.service.r#type.is_some()
+}
 
 fn has_ledger(plan: &Plan) -> bool {
     plan.ledger.is_some()
@@ -156,6 +163,40 @@ static PYTHON: &[File] = &files! {
     "common/lab.py" => "/usr/local/lib/virtwork/lab.py" for ALL, None;
     "common/libpq.py" => "/usr/local/lib/virtwork/libpq.py" for SPEAKERS, None;
 };
+
+/// Another site beside a manual lab.
+static SITE: &[File] = &files! {
+    "manual/site.sh" => "/usr/local/lib/virtwork/site.sh" for MANUAL, None;
+};
+
+/// Where the programs of a manual lab begin their own work, and so where they learn of another site.
+static BEGINNINGS: &[(&str, &str)] = &[
+    ("virtwork-db-replication-setup.sh", "\nset_up\n"),
+    ("virtwork-db-replica-setup.sh", "\nset_up\n"),
+    ("virtwork-watch.sh", "\nmain\n"),
+    ("virtwork-promote", "\nmain\n"),
+    ("virtwork-rejoin", "\nmain\n"),
+    ("virtwork-ready.sh", "\nmain\n"),
+    ("virtwork-status", "\nown\n"),
+    ("virtwork-server-start.sh", "\ncase $1 in\n  before)"),
+];
+
+/// What stands there in labs that have one. In others the programs are word for word those of `templates/`.
+const SOURCES_SITE: &str = "
+# What differs beside another site.
+# shellcheck source=templates/manual/site.sh
+. /usr/local/lib/virtwork/site.sh
+";
+
+/// The content of a file in a plan's lab.
+pub fn content(plan: &Plan, file: &File) -> Cow<'static, str> {
+    let beginning = BEGINNINGS.iter().find(|(key, _)| *key == file.key() && has_other_site(plan));
+    let place = beginning.and_then(|(_, text)| file.content.rfind(text));
+    place.map_or(file.content.into(), |place| {
+        let (before, after) = file.content.split_at(place);
+        [before, SOURCES_SITE, after].concat().into()
+    })
+}
 
 /// A bad network, when the config or somebody asks for it.
 static CHAOS: &[File] = &files! {
@@ -259,6 +300,14 @@ mod tests {
             assert!(crate::yaml::fits_block(file.content), "{}", file.path);
         }
         assert!(crate::yaml::fits_block(INSTALLER.1));
+    }
+
+    #[test]
+    fn every_program_has_one_beginning() {
+        for (key, text) in BEGINNINGS {
+            let file = all().find(|file| file.key() == *key).unwrap();
+            assert_eq!(file.content.matches(text).count(), 1, "{key}");
+        }
     }
 
     #[test]
