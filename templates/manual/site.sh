@@ -18,6 +18,8 @@ UPSTREAM_CA_FILE=/run/postgresql/virtwork.upstream-ca.crt
 # The mark in the archive: `read` prints `SITE SYSTEM TIMELINE`, or nothing where there is none; `write SITE SYSTEM TIMELINE` is
 # done when it has read that back. Without an archive there is no such program.
 SITE_MARK=/usr/local/sbin/virtwork-site-mark
+# A watcher reads it every ten seconds, and a read that fails takes up to thirty.
+SECONDS_FOR_MARK=45
 # A person says that this boot goes on without having read it.
 WITHOUT_MARK=/run/virtwork/without-site-mark
 
@@ -178,11 +180,14 @@ if keep interview; then
   # The head is in recovery, where some functions are not to be had, and rightly so.
   interview() {
     local answer
-    answer=$(former_interview "$@") || return 1
-    if is_cascade && [[ $(answer_of recovery "$answer") == true ]]; then
+    if is_cascade; then
       answer=$(interview_head "$@") || return 1
+      if [[ $(answer_of promoted "$answer") == false ]]; then
+        printf '%s\n' "$answer"
+        return
+      fi
     fi
-    printf '%s\n' "$answer"
+    former_interview "$@"
   }
 
   # What it has not replayed it cannot tell of.
@@ -190,7 +195,8 @@ if keep interview; then
     local answer size position=${replayed:-} questions
     questions=(
       -c IDENTIFY_SYSTEM
-      -c "SELECT 'recovery=' || NOT pg_is_in_recovery()"
+      -c "SELECT 'promoted=' || NOT pg_is_in_recovery()"
+      -c "SELECT 'recovery=false'"
       -c "SELECT 'slot=' || coalesce(max(coalesce(wal_status, 'unknown')), 'none')
         FROM pg_replication_slots WHERE slot_name = '$SLOT'"
       -c "SELECT 'active=' || active FROM pg_replication_slots WHERE slot_name = '$SLOT'"
@@ -221,9 +227,9 @@ if keep interview; then
 
   keep judge
   # The head may have less than this node for a while, when it was cloned anew or has only just become the head; and nothing
-  # goes away because a standby has it, too.
+  # goes away because a standby has it, too: the other site's primary has to.
   judge() {
-    local verdict
+    local verdict other
     verdict=$(former_judge "$@")
     # What this site has gone on with is not given up for what it came from.
     if is_standby_site && [[ $PRIMARY_HOST == "$UPSTREAM_HOST" && $verdict == "keep it is on timeline "* ]]; then
@@ -232,10 +238,19 @@ if keep interview; then
       case $verdict in
         "keep it has WAL up to "* | "keep it is on timeline "*) verdict="wait ${verdict#* }" ;;
         'wait the primary has only just started') verdict="wait $UPSTREAM_HEAD has not replayed what this node has" ;;
-        discard*) verdict="keep ${verdict#* }" ;;
+        discard*)
+          other=$(PRIMARY_HOST=$UPSTREAM_HOST former_judge "$@")
+          if [[ $other != discard* ]] && { [[ $other != follow* ]] ||
+            [[ $(PRIMARY_HOST=$UPSTREAM_HOST next_start "${1:-$(read_start "$PGDATA")}") != current ]]; }; then
+            verdict="keep ${verdict#* }, and $UPSTREAM_HOST does not prove that it has all that is here"
+          fi
+          ;;
       esac
     fi
-    printf '%s\n' "${verdict//the primary/$PRIMARY_HOST}"
+    if is_standby_site && [[ -n $PRIMARY_HOST ]]; then
+      verdict=${verdict//the primary/$PRIMARY_HOST}
+    fi
+    printf '%s\n' "$verdict"
   }
 fi
 
@@ -375,7 +390,7 @@ fi
 # The watcher.
 
 if keep ask_for_newer; then
-  site_asked_at=-60 promoted_at=-60
+  site_asked_at=-60 upstream_asked_at=-60 promoted_at=-60
 
   # The other nodes of this lab do not know of the other site.
   ask_for_newer() {
@@ -383,10 +398,27 @@ if keep ask_for_newer; then
     ((NOW - site_asked_at >= 10)) && data_facts "$PGDATA" || return 0
     if has_mark && read_mark && is_marked_by_other; then
       stop_writing
-    elif is_standby_site && is_upstream_newer; then
+    fi
+    if is_standby_site && ((NOW - upstream_asked_at >= 10)); then
+      ask_other_site
+    fi
+    NEWER=$(local_sql "SELECT site || ' ' || timeline FROM virtwork.sites
+      WHERE site <> '$LAB' AND timeline > $DATA_TIMELINE ORDER BY timeline DESC LIMIT 1") || NEWER=''
+    [[ -z $NEWER ]] || stop_writing
+    tick
+    site_asked_at=$NOW
+  }
+
+  # One that does not answer takes its time, and this loop has more to do.
+  ask_other_site() {
+    if is_upstream_newer; then
       NEWER="upstream $OTHER_TIMELINE"
       stop_writing
-    elif is_standby_site && [[ -z ${OTHER_YIELDED:-} ]] && is_upstream_behind; then
+    elif [[ -z $OTHER_SYSTEM ]]; then
+      tick
+      upstream_asked_at=$((NOW + 50))
+      return
+    elif [[ -z ${OTHER_YIELDED:-} ]] && is_upstream_behind; then
       # It was away when this site took over.
       log "$UPSTREAM_HOST still accepts writes, on timeline $OTHER_TIMELINE: asking it to stop"
       if ask_upstream "SELECT virtwork.yield_to('$LAB', $DATA_TIMELINE)" >/dev/null 2>&1; then
@@ -395,11 +427,7 @@ if keep ask_for_newer; then
         log "warning: $UPSTREAM_HOST does not stop: two sites accept writes; stop it"
       fi
     fi
-    NEWER=$(local_sql "SELECT site || ' ' || timeline FROM virtwork.sites
-      WHERE site <> '$LAB' AND timeline > $DATA_TIMELINE ORDER BY timeline DESC LIMIT 1") || NEWER=''
-    [[ -z $NEWER ]] || stop_writing
-    tick
-    site_asked_at=$NOW
+    upstream_asked_at=$NOW
   }
 
   # With the answers of is_upstream_newer.
@@ -523,6 +551,7 @@ if keep check_standbys; then
         pause 1
       done
       ((attempt == 2)) || object "$UPSTREAM_HOST still accepts writes after $SECONDS s: stop it first"
+      OTHER_STOPPED=yes
       log "$UPSTREAM_HOST accepts no more writes"
       is_shut_down ||
         log "warning: the WAL here does not end with the shutdown of $UPSTREAM_HOST: what it wrote last may be missing; it stays there"
@@ -552,6 +581,10 @@ if keep check_standbys; then
       [[ ${timeline:-} =~ ^[0-9]{1,5}$ ]] && ((timeline > DATA_TIMELINE)) || timeline=$DATA_TIMELINE
       answer=$(timeout 60 "$SITE_MARK" write "$LAB" "$DATA_SYSTEM" "$((timeline + 1))" 2>&1) ||
         object "the archive does not take the mark of this site ($(reason "$answer"))"
+      if [[ ${OTHER_STOPPED:-no} == no ]]; then
+        log "waiting $SECONDS_FOR_MARK s, in which a primary of the other site reads the mark and stops"
+        pause "$SECONDS_FOR_MARK"
+      fi
     fi
     if is_standby_site || [[ -e $PGDATA/$FOLLOWED ]]; then
       write_as_postgres "$PGDATA/$PROMOTED" "$(cat "$PGDATA/$FOLLOWED" 2>/dev/null || echo "$UPSTREAM_HOST")" ||
