@@ -66,7 +66,7 @@ fn files(plan: &Plan, renderer: &Renderer) -> Result<Vec<(&'static str, Cow<'sta
     ];
     let ca = plan.upstream.as_ref().and_then(|upstream| upstream.ca.clone());
     all.extend(ca.map(|ca| (files::UPSTREAM_CA.0, ca.into())));
-    all.extend(files::of(plan).map(|file| (file.key(), file.content.into())));
+    all.extend(files::of(plan).map(|file| (file.key(), files::content(plan, file))));
     Ok(all)
 }
 

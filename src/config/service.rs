@@ -12,13 +12,14 @@ use crate::value::{
 section! {
     /// The keys of `service`.
     pub struct Service {
-        /// Type of `<name>-primary` and `<name>-replicas`.
+        /// Type of `<name>-primary` and `<name>-replicas`. Exposed at once; from their next start on, the guests know that another
+        /// site may take over.
         "type" => r#type: ServiceType {
             default: Words("`ClusterIP`: inside the cluster"),
             example: "LoadBalancer",
             with: "insecure: true",
-            objects: &["Service"],
-            change: Apply,
+            objects: &["ConfigMap", "Service"],
+            change: Restart,
         }
         /// Port of `<name>-primary` on each node of the cluster, with `NodePort` and `LoadBalancer`.
         #[whole(1..=65_535, "a port", "most API servers take 30000 to 32767 and refuse the rest")]
@@ -61,8 +62,8 @@ section! {
             default: Words("`false`: exposing takes `tls`"),
             example: "true",
             with: "type: LoadBalancer",
-            objects: &["Service"],
-            change: Apply,
+            objects: &["ConfigMap", "Service"],
+            change: Restart,
         }
         /// Annotations of those two, over those of every object.
         "annotations" => annotations: Entries<AnnotationKey, AnnotationValue> {

@@ -3,6 +3,7 @@
 use crate::names::Role::{self, Client, Node, Primary, Replica, Witness};
 use crate::plan::Family::{self, Debian, Rpm};
 use crate::plan::{Plan, TlsPlan, WalPlayerPlan};
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// What installs the others: it is run from the disk.
@@ -88,8 +89,8 @@ static PARTS: &[Part] = &[
     Part { is_wanted: derives_certificates, files: KEYS },
     Part { is_wanted: |plan| plan.needs_ca_seed() && !derives_certificates(plan), files: KEYS_OF_PATRONI },
     Part { is_wanted: |_| true, files: SERVERS },
-    Part { is_wanted: |plan| plan.upstream.is_some(), files: SITE_OF_PATRONI },
     Part { is_wanted: |_| true, files: PYTHON },
+    Part { is_wanted: has_other_site, files: SITE },
     Part { is_wanted: |plan| plan.chaos.is_some(), files: CHAOS },
     Part { is_wanted: has_player, files: WAL_PLAYER },
     Part { is_wanted: has_monitor, files: MONITOR },
@@ -100,6 +101,11 @@ static PARTS: &[Part] = &[
 
 fn derives_certificates(plan: &Plan) -> bool {
     plan.tls.as_ref().is_some_and(TlsPlan::is_derived)
+}
+
+/// Whether another site may follow this one, or be followed by it.
+fn has_other_site(plan: &Plan) -> bool {
+    plan.upstream.is_some() || plan.service.r#type.is_some()
 }
 
 fn has_ledger(plan: &Plan) -> bool {
@@ -204,16 +210,48 @@ static SERVERS: &[File] = &files! {
     "manual/virtwork-status" => "/usr/local/sbin/virtwork-status" for MANUAL, None;
 };
 
-/// How a person promotes a standby site under Patroni.
-static SITE_OF_PATRONI: &[File] = &files! {
-    "patroni/virtwork-promote.sh" => "/usr/local/sbin/virtwork-promote" for &[Node], None;
-};
-
 /// What programs in Python share; the second those that talk to PostgreSQL.
 static PYTHON: &[File] = &files! {
     "common/lab.py" => "/usr/local/lib/virtwork/lab.py" for ALL, None;
     "common/libpq.py" => "/usr/local/lib/virtwork/libpq.py" for SPEAKERS, None;
 };
+
+/// Another site beside a lab.
+static SITE: &[File] = &files! {
+    "manual/site.sh" => "/usr/local/lib/virtwork/site.sh" for MANUAL, None;
+    "patroni/patroni-site.sh" => "/usr/local/lib/virtwork/patroni-site.sh" for &[Node], None;
+    "patroni/yield.sql" => "/usr/local/lib/virtwork/yield.sql" for &[Node], None;
+    "patroni/virtwork-promote.sh" => "/usr/local/sbin/virtwork-promote" for &[Node], None;
+};
+
+/// Where the programs of a manual lab begin their own work, and so where they learn of another site.
+static BEGINNINGS: &[(&str, &str)] = &[
+    ("virtwork-db-replication-setup.sh", "\nset_up\n"),
+    ("virtwork-db-replica-setup.sh", "\nset_up\n"),
+    ("virtwork-watch.sh", "\nmain\n"),
+    ("virtwork-promote", "\nmain\n"),
+    ("virtwork-rejoin", "\nmain\n"),
+    ("virtwork-ready.sh", "\nmain\n"),
+    ("virtwork-status", "\nown\n"),
+    ("virtwork-server-start.sh", "\ncase $1 in\n  before)"),
+];
+
+/// What stands there in labs that have one. In others the programs are word for word those of `templates/`.
+const SOURCES_SITE: &str = "
+# What differs beside another site.
+# shellcheck source=templates/manual/site.sh
+. /usr/local/lib/virtwork/site.sh
+";
+
+/// The content of a file in a plan's lab.
+pub fn content(plan: &Plan, file: &File) -> Cow<'static, str> {
+    let beginning = BEGINNINGS.iter().find(|(key, _)| *key == file.key() && has_other_site(plan));
+    let place = beginning.and_then(|(_, text)| file.content.rfind(text));
+    place.map_or(file.content.into(), |place| {
+        let (before, after) = file.content.split_at(place);
+        [before, SOURCES_SITE, after].concat().into()
+    })
+}
 
 /// A bad network, when the config or somebody asks for it.
 static CHAOS: &[File] = &files! {
@@ -317,6 +355,14 @@ mod tests {
             assert!(crate::yaml::fits_block(file.content), "{}", file.path);
         }
         assert!(crate::yaml::fits_block(INSTALLER.1));
+    }
+
+    #[test]
+    fn every_program_has_one_beginning() {
+        for (key, text) in BEGINNINGS {
+            let file = all().find(|file| file.key() == *key).unwrap();
+            assert_eq!(file.content.matches(text).count(), 1, "{key}");
+        }
     }
 
     #[test]

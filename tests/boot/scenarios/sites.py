@@ -658,52 +658,52 @@ class PatroniPair(Sites):
 
     @scenario("the site is promoted, the old production follows it, and back again: no acknowledged row is missing")
     def there_and_back(self):
-        for number in range(2):
-            for new in (self.standby, self.production):
-                old = self.other(new)
-                self.not_yet(new)
-                with self.timed(f"round {number + 1}: {self.outside(new)} promoted -> a client writes"):
-                    self.ledger.stop()
-                    if number == 0:
-                        self.stop_site(old)
-                    else:
-                        # Both are standbys for a moment, and the new one gets the rest.
-                        self.follow(old)
-                        self.caught_up(new)
-                    self.apply(new, upstream=None)
+        """By a command while the other site takes writes and is asked to stop, by the config, and by force where it is gone."""
+        for number, how in enumerate(("command", "config", "force", "command")):
+            new = (self.standby, self.production)[number % 2]
+            old = self.other(new)
+            with self.timed(f"{self.outside(new)} promoted by {how} -> a client writes"):
+                self.ledger.stop()
+                if how == "config":
+                    self.apply(new, upstream={"host": self.outside(old), "promote": True})
                     new.restart(*new.database_nodes)
-                    wait_until("it takes writes", lambda new=new: (lead := new.leader()) and new.superuser(
-                        lead, "SELECT pg_is_in_recovery()") == "f", 180)
-                    self.ledger.lab = new
-                    self.ledger.resume()
-                    self.gets_on(10)
-                with self.timed(f"round {number + 1}: {self.outside(old)} follows"):
-                    if number == 0:
-                        self.follow(old)
-                    self.site_follows(old)
+                elif how == "command":
+                    new.guest(new.primary).run("virtwork-promote", timeout=240)
+                else:
+                    self.refused_by_force_alone(old, new)
+                wait_until("it takes writes", lambda new=new: (lead := new.leader()) and new.superuser(
+                    lead, "SELECT pg_is_in_recovery()") == "f", 240)
+                self.ledger.lab = new
+                self.ledger.resume()
                 self.gets_on(10)
-                for lab in self.configs:
-                    self.counted(lab)
+            if how != "force":
+                expect_equal(self.writers(old), [], "nodes of the old site that take writes")
+            with self.timed(f"{self.outside(old)} follows"):
+                self.apply(new, upstream=None)
+                self.apply(old, upstream={"host": self.outside(new)})
+                old.restart(*old.nodes)
+                self.site_follows(old)
+            self.gets_on(10)
+            for lab in self.configs:
+                self.counted(lab)
 
-    def not_yet(self, lab):
-        """The other site takes writes."""
+    def refused_by_force_alone(self, old, new):
+        """Nothing proves that the other site, which is off, takes no writes."""
+        self.caught_up(new)
+        old.stop(*old.nodes)
         try:
-            lab.guest(lab.primary).run("virtwork-promote")
+            new.guest(new.primary).run("virtwork-promote", timeout=120)
         except CommandFailed as error:
-            expect("takes writes" in str(error), f"virtwork-promote refuses, but says: {error}")
+            expect("--force" in str(error), f"virtwork-promote refuses, but says: {error}")
         else:
-            raise AssertionError("a second site was promoted")
+            raise AssertionError("a site was promoted while nobody knows of the other one")
+        new.guest(new.primary).run("virtwork-promote", "--force", timeout=120)
+        # It starts as what it was, and stops when it hears of the other site.
+        old.start(*old.nodes)
 
-    def stop_site(self, lab):
-        """Its leader last, so that nobody takes over."""
-        for name in sorted(lab.database_nodes, key=lambda name: name == lab.primary):
-            lab.guest(name).run("systemctl", "stop", "virtwork-patroni.service", timeout=240)
-            lab.guest(name).run("bash", "-c", "while pgrep -x postgres; do sleep 0.2; done", timeout=240)
-
-    def follow(self, lab):
-        """It gets an `upstream`, and its nodes are restarted, the leader last."""
-        self.apply(lab, upstream={"host": self.outside(self.other(lab))})
-        lab.restart(*lab.nodes)
+    def writers(self, lab):
+        return [name for name in lab.database_nodes if lab.nodes[name].on and
+                lab.superuser(name, "SELECT pg_is_in_recovery()") == "f"]
 
     def gets_on(self, rows=20, seconds=90):
         count = len(self.ledger.acknowledged)
