@@ -12,8 +12,8 @@ pub mod monitoring;
 pub mod pgbench;
 pub mod postgresql;
 pub mod service;
-pub mod upstream;
 pub mod tls;
+pub mod upstream;
 pub mod vm;
 pub mod wal_player;
 
@@ -35,8 +35,8 @@ use monitoring::Monitoring;
 use pgbench::Pgbench;
 use postgresql::Postgresql;
 use service::Service;
-use upstream::Upstream;
 use tls::Tls;
+use upstream::Upstream;
 use vm::Vm;
 use wal_player::WalPlayer;
 

@@ -17,8 +17,8 @@ mod postgresql;
 mod release;
 mod service;
 mod sizing;
-mod upstream;
 mod tls;
+mod upstream;
 mod vm;
 mod wal_player;
 
@@ -33,8 +33,8 @@ pub use monitoring::{MetricsPlan, MonitoringPlan, RulesPlan};
 pub use pgbench::{PgbenchPlan, ShapedPlan};
 pub use postgresql::{PostgresqlPlan, SynchronousPlan};
 pub use service::ServicePlan;
-pub use upstream::UpstreamPlan;
 pub use tls::{CertificatePlan, IssuerPlan, TlsPlan};
+pub use upstream::UpstreamPlan;
 pub use vm::{Compute, TolerationPlan, VmPlan};
 pub use wal_player::{ClientPlan, KlioPlan, ReplicationPlan, WalPlayerPlan};
 

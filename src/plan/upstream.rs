@@ -59,7 +59,10 @@ fn check_patroni(config: &Config, section: &Spanned<Upstream>, sslmode: SslMode,
     let failover = &config.failover.or_default().mode;
     let encrypted = is_encrypted(config);
     let is_missing = !section.value.sslmode.is_present() && !encrypted;
-    if failover.get() != Some(&FailoverMode::Patroni) || is_missing || encrypted == (sslmode != SslMode::Disable) {
+    if failover.get() != Some(&FailoverMode::Patroni)
+        || is_missing
+        || encrypted == (sslmode != SslMode::Disable)
+    {
         return;
     }
     let (message, help) = if encrypted {
