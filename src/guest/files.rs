@@ -152,7 +152,7 @@ static IN_CLEAR: &[File] = &files! {
 
 /// What TLS takes.
 static TLS: &[File] = &files! {
-    "tls/tls.sh" => "/usr/local/lib/virtwork/tls.sh" for SPEAKERS, None;
+    "tls/tls.sh" => "/usr/local/lib/virtwork/tls.sh" for ALL, None;
     "tls/certificates.py" => "/usr/local/lib/virtwork/certificates.py" for SPEAKERS, None;
     "tls/virtwork-ca" => "/usr/local/sbin/virtwork-ca" for SPEAKERS, None;
 };

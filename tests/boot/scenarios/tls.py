@@ -282,7 +282,7 @@ class PatroniTls(Connections, Ledgers, Patroni):
         self.lab = self.new_lab()
         self.watch = ArgumentWatch("Kor7Client", "Kor7Seed")
         self.stack.callback(self.watch.stop)
-        self.config = self.lab_config(replica_count=2, tls={"client-certificates": True}, client={"count": 1})
+        self.config = self.lab_config(replica_count=1, tls={"client-certificates": True}, client={"count": 1})
         self.lab.apply(self.config, PASSWORDS)
 
     @scenario("forming: standbys log in by certificates and have no password; HAProxy passes TLS through; nothing goes in clear")
