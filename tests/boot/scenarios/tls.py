@@ -164,7 +164,7 @@ class Tls(Connections, Ledgers, Promotions):
         expect_equal(lab.superuser(lab.primary, "SHOW ssl_min_protocol_version"), "TLSv1.2", "the least version")
         wait_until("the load reads on a replica", lambda: any(lab.superuser(
             name, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench'") > "0" for name in lab.replicas), 60)
-        self.turned_away(f"host={lab.nodes[lab.primary].pod.address} sslmode=require", "valid client certificate", "replicator")
+        self.turned_away(f"host={lab.nodes[lab.primary].pod.address} dbname=postgres sslmode=require", "valid client certificate", "replicator")
         for name in lab.nodes:
             for path in ("/run/postgresql/virtwork.tls/server.key", "/run/postgresql/virtwork.tls/replicator.key"):
                 if name != CLIENT:
