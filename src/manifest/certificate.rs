@@ -32,9 +32,9 @@ pub fn tls(plan: &Plan) -> impl Iterator<Item = Document<'_>> {
         CertificatePlan::Derived | CertificatePlan::Secret { .. } => None,
     });
     issuer.into_iter().flat_map(|(tls, issuer)| {
-        let replicator = tls.has_client_certificates.then(|| {
-            lab_certificate(plan, plan.names.replicator_tls(), issuer, Some("replicator"))
-        });
+        let replicator = tls
+            .has_client_certificates
+            .then(|| lab_certificate(plan, plan.names.replicator_tls(), issuer, Some("replicator")));
         std::iter::once(lab_certificate(plan, plan.names.tls(), issuer, None)).chain(replicator)
     })
 }

@@ -144,13 +144,7 @@ fn check_disabled(tls: &Tls, problems: &mut Problems) {
 }
 
 /// Two sources, keys of another source, and names that are taken.
-fn check_sources(
-    config: &Config,
-    tls: &Tls,
-    names: &Names,
-    roles: &[(Role, u32)],
-    problems: &mut Problems,
-) {
+fn check_sources(config: &Config, tls: &Tls, names: &Names, roles: &[(Role, u32)], problems: &mut Problems) {
     if tls.existing_secret.is_present() && tls.cert_manager.is_present() {
         problems.contradiction(
             Code::ExclusiveKeys,
@@ -185,7 +179,10 @@ fn check_sources(
     } else if tls.existing_secret.is_present() && wants && !tls.replicator_secret.is_present() {
         problems.contradiction(
             Code::MissingKey,
-            &[(&tls.client_certificates, "needs a certificate"), (&tls.existing_secret, "and this is the servers'")],
+            &[
+                (&tls.client_certificates, "needs a certificate"),
+                (&tls.existing_secret, "and this is the servers'"),
+            ],
             "`tls` says nothing of the certificate of `replicator`",
             "add `replicator-secret`, the Secret that has it in `tls.crt` and `tls.key`",
         );
@@ -220,7 +217,10 @@ fn check_names(config: &Config, tls: &Tls, names: &Names, roles: &[(Role, u32)],
     {
         problems.contradiction(
             Code::NameTaken,
-            &[(&tls.replicator_secret, "the certificate of a role"), (&tls.existing_secret, "and that of the servers")],
+            &[
+                (&tls.replicator_secret, "the certificate of a role"),
+                (&tls.existing_secret, "and that of the servers"),
+            ],
             format!("`{servers}` would hold two certificates under one key"),
             "give the Secret of `replicator` another name",
         );
@@ -316,7 +316,10 @@ fn check_days(manager: &CertManager, problems: &mut Problems) {
         problems.contradiction(
             Code::OutOfBounds,
             &[(&manager.renew_before, "before its end"), (&manager.duration, "from its beginning")],
-            format!("a certificate of {duration} days cannot be renewed {} days before its end", manager.renew_before.or(0)),
+            format!(
+                "a certificate of {duration} days cannot be renewed {} days before its end",
+                manager.renew_before.or(0)
+            ),
             match duration {
                 1 => "remove it: a third of `duration` will do".to_owned(),
                 _ => format!("write at most `{}`, or raise `duration`", duration - 1),

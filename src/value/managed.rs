@@ -42,8 +42,10 @@ const MANAGED: &[(&str, &str)] = &[
 ];
 
 /// Families of them.
-const MANAGED_PREFIXES: &[(&str, &str)] =
-    &[("ssl_", "`tls` at the top level of the config sets it"), ("recovery_target", "it would stop each standby")];
+const MANAGED_PREFIXES: &[(&str, &str)] = &[
+    ("ssl_", "`tls` at the top level of the config sets it"),
+    ("recovery_target", "it would stop each standby"),
+];
 
 /// Why a setting is not for `postgresql.parameters`: a reason, or the key that sets it.
 pub fn managed(name: &str) -> Option<&'static str> {
