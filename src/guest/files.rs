@@ -83,7 +83,10 @@ static PARTS: &[Part] = &[
     Part { is_wanted: |plan| !plan.needs_replication_password(), files: CLIENT_CERTIFICATES },
     Part { is_wanted: |plan| plan.tls.as_ref().is_some_and(|tls| !tls.is_derived()), files: DATED },
     Part { is_wanted: |plan| plan.tls.is_some(), files: KEYS },
-    Part { is_wanted: |plan| plan.tls.is_none() && plan.failover.patroni().is_some(), files: KEYS_OF_PATRONI },
+    Part {
+        is_wanted: |plan| plan.tls.is_none() && plan.failover.patroni().is_some(),
+        files: KEYS_OF_PATRONI,
+    },
     Part { is_wanted: |_| true, files: SERVERS },
     Part { is_wanted: |_| true, files: PYTHON },
     Part { is_wanted: |plan| plan.chaos.is_some(), files: CHAOS },
