@@ -98,8 +98,8 @@ impl Bundle {
         self.credentials.is_some()
     }
 
-    /// The objects in the order they are applied: Secret, ConfigMap, Service, NetworkPolicy, DataVolume, VirtualMachine;
-    /// then those of the WAL player, and what Prometheus is told.
+    /// The objects in the order they are applied: Secret, ConfigMap, Service, NetworkPolicy, Certificate, DataVolume,
+    /// VirtualMachine; then those of the WAL player, and what Prometheus is told.
     pub fn documents(&self) -> impl Iterator<Item = Manifest<'_>> {
         let plan = &self.plan;
         let credentials =

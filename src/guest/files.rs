@@ -2,7 +2,7 @@
 
 use crate::names::Role::{self, Client, Node, Primary, Replica, Witness};
 use crate::plan::Family::{self, Debian, Rpm};
-use crate::plan::{Plan, TlsPlan, WalPlayerPlan};
+use crate::plan::{Plan, WalPlayerPlan};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -86,8 +86,11 @@ static PARTS: &[Part] = &[
     Part { is_wanted: |plan| plan.tls.is_some() && plan.needs_replication_password(), files: PASSWORDS },
     Part { is_wanted: |plan| !plan.needs_replication_password(), files: CLIENT_CERTIFICATES },
     Part { is_wanted: |plan| plan.tls.as_ref().is_some_and(|tls| !tls.is_derived()), files: DATED },
-    Part { is_wanted: derives_certificates, files: KEYS },
-    Part { is_wanted: |plan| plan.needs_ca_seed() && !derives_certificates(plan), files: KEYS_OF_PATRONI },
+    Part { is_wanted: |plan| plan.tls.is_some(), files: KEYS },
+    Part {
+        is_wanted: |plan| plan.tls.is_none() && plan.failover.patroni().is_some(),
+        files: KEYS_OF_PATRONI,
+    },
     Part { is_wanted: |_| true, files: SERVERS },
     Part { is_wanted: |_| true, files: PYTHON },
     Part { is_wanted: has_other_site, files: SITE },
@@ -98,10 +101,6 @@ static PARTS: &[Part] = &[
     Part { is_wanted: |plan| plan.metrics().is_some_and(|metrics| metrics.has_exporter), files: EXPORTER },
     Part { is_wanted: has_ledger, files: LEDGER },
 ];
-
-fn derives_certificates(plan: &Plan) -> bool {
-    plan.tls.as_ref().is_some_and(TlsPlan::is_derived)
-}
 
 /// Whether another site may follow this one, or be followed by it.
 fn has_other_site(plan: &Plan) -> bool {
@@ -183,7 +182,7 @@ static DATED: &[File] = &files! {
     "tls/virtwork-certificates.timer" => "/etc/systemd/system/virtwork-certificates.timer" for SPEAKERS, None;
 };
 
-/// What derives keys from the credentials.
+/// What derives keys from the credentials, and puts them where they belong.
 static KEYS: &[File] = &files! {
     "common/pki.py" => "/usr/local/lib/virtwork/pki.py" for ALL, None;
 };

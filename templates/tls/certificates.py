@@ -45,7 +45,8 @@ def search_domain() -> str:
         except OSError:
             continue
         for word in (word for line in lines if line.startswith("search") for word in line.split()[1:]):
-            if word.startswith(start):
+            # It comes from the network, and goes into openssl's configuration.
+            if word.startswith(start) and re.fullmatch(r"[A-Za-z0-9.-]+", word):
                 return word.rstrip(".")
     raise ValueError(f"no search domain begins with {start}")
 

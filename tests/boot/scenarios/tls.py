@@ -164,7 +164,7 @@ class Tls(Connections, Ledgers, Promotions):
         expect_equal(lab.superuser(lab.primary, "SHOW ssl_min_protocol_version"), "TLSv1.2", "the least version")
         wait_until("the load reads on a replica", lambda: any(lab.superuser(
             name, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench'") > "0" for name in lab.replicas), 60)
-        self.turned_away(f"host={lab.nodes[lab.primary].pod.address} sslmode=require", "valid client certificate", "replicator")
+        self.turned_away(f"host={lab.nodes[lab.primary].pod.address} dbname=postgres sslmode=require", "valid client certificate", "replicator")
         for name in lab.nodes:
             for path in ("/run/postgresql/virtwork.tls/server.key", "/run/postgresql/virtwork.tls/replicator.key"):
                 if name != CLIENT:
@@ -282,7 +282,7 @@ class PatroniTls(Connections, Ledgers, Patroni):
         self.lab = self.new_lab()
         self.watch = ArgumentWatch("Kor7Client", "Kor7Seed")
         self.stack.callback(self.watch.stop)
-        self.config = self.lab_config(replica_count=2, tls={"client-certificates": True}, client={"count": 1})
+        self.config = self.lab_config(replica_count=1, tls={"client-certificates": True}, client={"count": 1})
         self.lab.apply(self.config, PASSWORDS)
 
     @scenario("forming: standbys log in by certificates and have no password; HAProxy passes TLS through; nothing goes in clear")
