@@ -238,26 +238,35 @@ if keep interview; then
   # The head may have less than this node for a while, when it was cloned anew or has only just become the head; and nothing
   # goes away because a standby has it, too: the other site's primary has to.
   judge() {
-    local verdict other
+    local verdict
     verdict=$(former_judge "$@")
     # What this site has gone on with is not given up for what it came from.
     if is_standby_site && [[ $PRIMARY_HOST == "$UPSTREAM_HOST" && $verdict == "keep it is on timeline "* ]]; then
       verdict="wait ${verdict#* }"
-    elif is_cascade; then
+    elif is_cascade && [[ $(ask_primary 'SELECT pg_is_in_recovery()' 2>/dev/null) != f ]]; then
       case $verdict in
         "keep it has WAL up to "* | "keep it is on timeline "*) verdict="wait ${verdict#* }" ;;
         'wait the primary has only just started') verdict="wait $UPSTREAM_HEAD has not replayed what this node has" ;;
-        discard*)
-          other=$(PRIMARY_HOST=$UPSTREAM_HOST former_judge "$@")
-          if [[ $other != discard* ]] && { [[ $other != follow* ]] ||
-            [[ $(PRIMARY_HOST=$UPSTREAM_HOST next_start "${1:-$(read_start "$PGDATA")}") != current ]]; }; then
-            verdict="keep ${verdict#* }, and $UPSTREAM_HOST does not prove that it has all that is here"
-          fi
-          ;;
+        discard*) verdict=$(confirmed "$verdict" "$@") ;;
       esac
     fi
     if is_standby_site && [[ -n $PRIMARY_HOST ]]; then
       verdict=${verdict//the primary/$PRIMARY_HOST}
+    fi
+    printf '%s\n' "$verdict"
+  }
+
+  # confirmed VERDICT [START REPLAYED]: with the same as `judge`. Where the other site has the WAL still, it does not say by
+  # itself whose that is.
+  confirmed() {
+    local verdict=$1 other next
+    shift
+    other=$(PRIMARY_HOST=$UPSTREAM_HOST former_judge "$@")
+    next=$(PRIMARY_HOST=$UPSTREAM_HOST next_start "${1:-$(read_start "$PGDATA")}") || next=''
+    if [[ $other == wait* || -z $next ]]; then
+      verdict="wait ${verdict#* }; whether $UPSTREAM_HOST has all that is here is not known yet"
+    elif [[ $other != discard* && ($other != follow* || $next != @(current|*/*)) ]]; then
+      verdict="keep ${verdict#* }, and $UPSTREAM_HOST does not prove that it has all that is here"
     fi
     printf '%s\n' "$verdict"
   }
