@@ -15,8 +15,8 @@ PROMOTED=virtwork.promoted
 FOLLOWED=virtwork.upstream
 # Where libpq reads the CA: SELinux lets PostgreSQL read it there.
 UPSTREAM_CA_FILE=/run/postgresql/virtwork.upstream-ca.crt
-# The mark in the archive: `read` prints `SITE SYSTEM TIMELINE`, or nothing where there is none; `write SITE SYSTEM TIMELINE` is
-# done when it has read that back. Without an archive there is no such program.
+# The mark in the archive: `read` prints it as a line of JSON, and ends with 1 where there is none, with another status where the
+# archive does not say; `write SITE SYSTEM TIMELINE`. Without an archive there is no such program.
 SITE_MARK=/usr/local/sbin/virtwork-site-mark
 # A watcher reads it every ten seconds, and a read that fails takes up to thirty.
 SECONDS_FOR_MARK=45
@@ -87,18 +87,27 @@ has_mark() {
 
 # Sets MARK_SITE, MARK_SYSTEM and MARK_TIMELINE, empty where there is no mark. Fails and sets WHY when it cannot be read.
 read_mark() {
-  local answer
+  local answer status=0
   MARK_SITE='' MARK_SYSTEM='' MARK_TIMELINE=''
-  answer=$(timeout 30 "$SITE_MARK" read 2>&1) || {
+  answer=$(timeout 30 "$SITE_MARK" read 2>&1) || status=$?
+  # A program that breaks off ends with 1, too, but not without a word.
+  [[ $status != 1 || -n $answer ]] || return 0
+  if ((status != 0)); then
     WHY="the archive does not say which site accepts writes ($(reason "$answer"))"
     return 1
-  }
-  [[ -n $answer ]] || return 0
-  read -r MARK_SITE MARK_SYSTEM MARK_TIMELINE _ <<<"$answer"
-  [[ $MARK_SITE =~ ^[a-z][a-z0-9-]*$ && $MARK_SYSTEM =~ ^[0-9]+$ && $MARK_TIMELINE =~ ^[0-9]{1,9}$ ]] || {
-    WHY="the archive's mark of the site that accepts writes cannot be understood ($answer)"
+  fi
+  MARK_SITE=$(mark_value site '"([a-z][a-z0-9-]*)"' "$answer")
+  MARK_SYSTEM=$(mark_value system '"([0-9]+)"' "$answer")
+  MARK_TIMELINE=$(mark_value timeline '([0-9]{1,9})' "$answer")
+  if [[ -z $MARK_SITE || -z $MARK_SYSTEM || -z $MARK_TIMELINE ]]; then
+    WHY="the archive's mark of the site that accepts writes cannot be understood"
     return 1
-  }
+  fi
+}
+
+# mark_value KEY PATTERN JSON
+mark_value() {
+  sed -nE "s/^.*\"$1\": *$2[,}].*\$/\\1/p" <<<"$3" | head -n 1
 }
 
 # Whether the mark is another site's, which has gone on with this data. Sets NEWER.
@@ -229,26 +238,35 @@ if keep interview; then
   # The head may have less than this node for a while, when it was cloned anew or has only just become the head; and nothing
   # goes away because a standby has it, too: the other site's primary has to.
   judge() {
-    local verdict other
+    local verdict
     verdict=$(former_judge "$@")
     # What this site has gone on with is not given up for what it came from.
     if is_standby_site && [[ $PRIMARY_HOST == "$UPSTREAM_HOST" && $verdict == "keep it is on timeline "* ]]; then
       verdict="wait ${verdict#* }"
-    elif is_cascade; then
+    elif is_cascade && [[ $(ask_primary 'SELECT pg_is_in_recovery()' 2>/dev/null) != f ]]; then
       case $verdict in
         "keep it has WAL up to "* | "keep it is on timeline "*) verdict="wait ${verdict#* }" ;;
         'wait the primary has only just started') verdict="wait $UPSTREAM_HEAD has not replayed what this node has" ;;
-        discard*)
-          other=$(PRIMARY_HOST=$UPSTREAM_HOST former_judge "$@")
-          if [[ $other != discard* ]] && { [[ $other != follow* ]] ||
-            [[ $(PRIMARY_HOST=$UPSTREAM_HOST next_start "${1:-$(read_start "$PGDATA")}") != current ]]; }; then
-            verdict="keep ${verdict#* }, and $UPSTREAM_HOST does not prove that it has all that is here"
-          fi
-          ;;
+        discard*) verdict=$(confirmed "$verdict" "$@") ;;
       esac
     fi
     if is_standby_site && [[ -n $PRIMARY_HOST ]]; then
       verdict=${verdict//the primary/$PRIMARY_HOST}
+    fi
+    printf '%s\n' "$verdict"
+  }
+
+  # confirmed VERDICT [START REPLAYED]: with the same as `judge`. Where the other site has the WAL still, it does not say by
+  # itself whose that is.
+  confirmed() {
+    local verdict=$1 other next
+    shift
+    other=$(PRIMARY_HOST=$UPSTREAM_HOST former_judge "$@")
+    next=$(PRIMARY_HOST=$UPSTREAM_HOST next_start "${1:-$(read_start "$PGDATA")}") || next=''
+    if [[ $other == wait* || -z $next ]]; then
+      verdict="wait ${verdict#* }; whether $UPSTREAM_HOST has all that is here is not known yet"
+    elif [[ $other != discard* && ($other != follow* || $next != @(current|*/*)) ]]; then
+      verdict="keep ${verdict#* }, and $UPSTREAM_HOST does not prove that it has all that is here"
     fi
     printf '%s\n' "$verdict"
   }
@@ -581,6 +599,10 @@ if keep check_standbys; then
       [[ ${timeline:-} =~ ^[0-9]{1,5}$ ]] && ((timeline > DATA_TIMELINE)) || timeline=$DATA_TIMELINE
       answer=$(timeout 60 "$SITE_MARK" write "$LAB" "$DATA_SYSTEM" "$((timeline + 1))" 2>&1) ||
         object "the archive does not take the mark of this site ($(reason "$answer"))"
+      WHY='the archive does not give the mark of this site back'
+      if ! read_mark || [[ $MARK_SITE != "$LAB" ]]; then
+        object "$WHY"
+      fi
       if [[ ${OTHER_STOPPED:-no} == no ]]; then
         log "waiting $SECONDS_FOR_MARK s, in which a primary of the other site reads the mark and stops"
         pause "$SECONDS_FOR_MARK"
