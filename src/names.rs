@@ -51,6 +51,8 @@ pub const CA_SEED_KEY: &str = "ca-seed";
 pub const DATA_DISK: &str = "data";
 /// The disk of the WAL where that has one of its own.
 pub const WAL_DISK: &str = "wal";
+/// The disk with the keys of the archive's store.
+pub const ARCHIVE_DISK: &str = "archive";
 /// The longest name of an object that becomes a host name, a label value or a replication slot.
 pub const MAX_NAME: usize = 63;
 

@@ -4,9 +4,9 @@ use super::{data_volume, labels, metadata, selector, strings};
 use crate::document::Document;
 use crate::guest;
 use crate::names::{
-    DATA_DISK, ETCD_CLIENT_PORT, Node, READINESS_PATH, READINESS_PORT, Role, WAL_DISK, disk as disk_name,
+    ARCHIVE_DISK, DATA_DISK, ETCD_CLIENT_PORT, Node, READINESS_PATH, READINESS_PORT, Role, WAL_DISK, disk as disk_name,
 };
-use crate::plan::{Compute, CredentialsPlan, Plan, RootPlan, TolerationPlan, VmPlan};
+use crate::plan::{ArchivePlan, Compute, CredentialsPlan, Plan, RootPlan, TolerationPlan, VmPlan};
 use crate::value::{AntiAffinity, Watchdog};
 use crate::yaml::Yaml;
 use uuid::Uuid;
@@ -130,6 +130,7 @@ fn domain<'p>(plan: &Plan, vm: &'p VmPlan, node: Node, name: &str) -> Yaml<'p> {
                 disk("cloudinit"),
                 files("guest"),
                 files("credentials"),
+                archive_keys(plan, node.role).map(|_| files(ARCHIVE_DISK)),
                 database_disk(DATA_DISK),
                 vm.wal_disk.as_ref().map(|_| database_disk(WAL_DISK)),
             ],
@@ -185,9 +186,17 @@ fn volumes<'p>(plan: &'p Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml<'p> 
         cloudinit,
         map! { "name" => "guest", "configMap" => guest },
         map! { "name" => "credentials", "secret" => map! { "secretName" => credentials } },
+        archive_keys(plan, role)
+            .map(|secret| map! { "name" => ARCHIVE_DISK, "secret" => map! { "secretName" => secret } }),
         database_disk(DATA_DISK),
         vm.wal_disk.as_ref().map(|_| database_disk(WAL_DISK)),
     ]
+}
+
+/// The Secret with the keys of the archive's store, for nodes that have a database.
+fn archive_keys(plan: &Plan, role: Role) -> Option<&str> {
+    let store = plan.archive.as_ref().and_then(ArchivePlan::store)?;
+    (!matches!(role, Role::Witness | Role::Client)).then_some(&store.secret)
 }
 
 /// A persistent root disk is the VM's own and goes with it.

@@ -11,6 +11,12 @@
 # shellcheck source=templates/common/database.sh
 . /usr/local/lib/virtwork/database.sh
 
+# Labs with an archive have it.
+if [[ -n ${ARCHIVE_TYPE:-} ]]; then
+  # shellcheck source=templates/archive/archive.sh
+  . /usr/local/lib/virtwork/archive.sh
+fi
+
 # On the data disk, from `virtwork-rejoin` until it is done: a boot in between goes on with it.
 REJOIN=virtwork.rejoin
 
@@ -20,6 +26,7 @@ set_up() {
   # The others ask from now on what this node has.
   systemctl --no-block start virtwork-ready.socket
   prepare_node
+  [[ -z ${ARCHIVE_TYPE:-} ]] || prepare_archive
   write_file /run/virtwork/prepared "$(printf 'BINDIR=%q\nPGDATA=%q' "$BINDIR" "$PGDATA")"
   [[ ! -e $PGDATA/PG_VERSION ]] || rm -f "$PGDATA.cloning"
   if [[ ! -e $PGDATA/PG_VERSION ]]; then

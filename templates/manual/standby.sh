@@ -42,10 +42,14 @@ slot_status() {
   ask_primary "SELECT coalesce(wal_status, 'unknown') FROM pg_replication_slots WHERE slot_name = '$SLOT'"
 }
 
-# Asked for first: a second slot of the name is an ERROR in the primary's journal.
+# Asked for first: a second slot of the name is an ERROR in the primary's journal. A lost one is of no use.
 ensure_slot() {
   local status
   status=$(slot_status) || return 1
+  if [[ $status == lost ]]; then
+    receivewal --drop-slot || return 1
+    status=''
+  fi
   [[ -n $status ]] || receivewal --create-slot --if-not-exists
 }
 
@@ -198,8 +202,22 @@ judge() {
   slot=$(answer_of slot "$answer") || slot=unknown
   if [[ $slot == lost ]]; then
     gone="its slot $SLOT is lost: the primary no longer has the WAL that is missing here"
-  elif [[ -z $(restore_command) && $(answer_of removed "$answer") == true ]]; then
+  elif [[ (-n ${ARCHIVE_TYPE:-} || -z $(restore_command)) && $(answer_of removed "$answer") == true ]]; then
     gone="the primary has removed the WAL after $(text_lsn "$position")"
+  fi
+  if [[ -n $gone && -n ${ARCHIVE_TYPE:-} ]]; then
+    case $(archived "$position" "$timeline" "$other_timeline") in
+      yes)
+        gone=''
+        # Streaming goes on with a slot of its own when all is replayed that the archive has.
+        [[ $slot != lost ]] || slot=none
+        ;;
+      no) gone+=', and the archive has not' ;;
+      *)
+        echo "wait $gone, and the archive does not answer"
+        return
+        ;;
+    esac
   fi
   if [[ -z $gone ]]; then
     # Whose WAL lies there beyond that is known when it has been replayed.
@@ -251,6 +269,28 @@ fork_of() {
   history=$(replication_command "TIMELINE_HISTORY $2" 2>/dev/null) || return 1
   [[ -n $history ]] || return 1
   awk -v timeline="$1" '{ sub(/^[^|]*\|/, "") } $1 == timeline { print $2; exit }' <<<"$history"
+}
+
+# archived POSITION TIMELINE…: whether the archive has the segment of the position, on one of the timelines: `yes`, `no`, or
+# `unknown`.
+archived() {
+  local position=$1 size name timeline status answer=no
+  shift
+  size=$(control_value "$PGDATA" 'Bytes per WAL segment') && ((size > 0)) || size=$((16 << 20))
+  for timeline in $(printf '%s\n' "$@" | sort -run); do
+    name=$(printf '%08X%08X%08X' "$timeline" $((position >> 32)) $(((position & 0xffffffff) / size)))
+    status=0
+    as_postgres /usr/local/sbin/virtwork-archive-command has "$name" / 2>/dev/null || status=$?
+    case $status in
+      0)
+        echo yes
+        return
+        ;;
+      1) ;;
+      *) answer=unknown ;;
+    esac
+  done
+  echo "$answer"
 }
 
 # With one, the missing WAL may still come from an archive.
