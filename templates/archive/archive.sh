@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What labs with an archive do besides, at each boot and when data is made. Sourced by the set-up.
+# What labs with an archive do besides: at each boot, when data is made, and when WAL is missing. Sourced.
 
 ARCHIVE_RUN=/run/postgresql/virtwork.archive
 
@@ -93,4 +93,27 @@ restore_lab() {
   fi
   ((status == 0)) || fail "restoring: $(reason "$output")"
   adopt
+}
+
+# archived POSITION TIMELINE…: whether the archive has the segment of the position, a number, on one of the timelines: `yes`,
+# `no`, or `unknown`. An older timeline may have been left within the segment, so the newest comes first.
+archived() {
+  local position=$1 size name timeline status answer=no
+  shift
+  size=$(pg_controldata -D "$PGDATA" | sed -n 's/^Bytes per WAL segment: *//p') || size=0
+  ((size > 0)) || size=$((16 << 20))
+  for timeline in $(printf '%s\n' "$@" | sort -run); do
+    name=$(printf '%08X%08X%08X' "$timeline" $((position >> 32)) $(((position & 0xffffffff) / size)))
+    status=0
+    as_postgres /usr/local/sbin/virtwork-archive-command has "$name" / 2>/dev/null || status=$?
+    case $status in
+      0)
+        echo yes
+        return
+        ;;
+      1) ;;
+      *) answer=unknown ;;
+    esac
+  done
+  echo "$answer"
 }

@@ -68,7 +68,7 @@ def prepare(bindir: str, data: str) -> None:
         if values["ARCHIVE_CA"]:
             repository["storage-ca-file"] = values["ARCHIVE_CA"]
     lines = ["[global]", *(f"repo1-{name}={value}" for name, value in repository.items()),
-             "compress-type=lz4", "start-fast=y", "process-max=2", "io-timeout=15", "archive-timeout=300",
+             "repo1-bundle=y", "compress-type=lz4", "start-fast=y", "process-max=2", "io-timeout=10", "archive-timeout=300",
              "log-level-console=off", "log-level-file=off", "log-level-stderr=error", "log-timestamp=n",
              f"lock-path={RUN}/lock", f"[{STANZA}]", f"pg1-path={data}", "pg1-socket-path=/run/postgresql", "pg1-user=postgres"]
     write(RUN / "pgbackrest.conf", "\n".join(lines) + "\n")

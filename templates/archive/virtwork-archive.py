@@ -49,7 +49,7 @@ REPEATED = 600
 # Seconds for which an answer that costs a transfer is true enough.
 REMEMBERED = 20.0
 # What a fetch or a transfer of one segment may take.
-PATIENCE = 300.0
+PATIENCE = 120.0
 # Beside a restored backup there is room for the WAL that it takes.
 MARGIN = 1 << 30
 # What belongs to the node that a backup is of.
@@ -88,8 +88,10 @@ def run(*words: str, patience: float = PATIENCE) -> subprocess.CompletedProcess[
 def reason(done: subprocess.CompletedProcess[str]) -> str:
     """The line that says why a program failed."""
     lines = [line.strip() for line in (done.stderr + "\n" + done.stdout).splitlines() if line.strip()]
-    marked = [line for line in lines if re.search(r"ERROR|Error|error|denied|refused", line)]
-    return (marked or lines or [f"it ended with {done.returncode}"])[0][:300]
+    start = next((index for index, line in enumerate(lines) if re.search(r"ERROR|[Ee]rror|denied|refused", line)), 0)
+    # pgBackRest says on the next line what happened to the repository.
+    said = " ".join(lines[start:start + 2]) if lines[start:] and lines[start].endswith(":") else "".join(lines[start:start + 1])
+    return said[:300] or f"it ended with {done.returncode}"
 
 
 def control(directory: pathlib.Path) -> dict[str, str]:

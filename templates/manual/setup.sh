@@ -11,12 +11,6 @@
 # shellcheck source=templates/common/database.sh
 . /usr/local/lib/virtwork/database.sh
 
-# Labs with an archive have it.
-if [[ -n ${ARCHIVE_TYPE:-} ]]; then
-  # shellcheck source=templates/archive/archive.sh
-  . /usr/local/lib/virtwork/archive.sh
-fi
-
 # On the data disk, from `virtwork-rejoin` until it is done: a boot in between goes on with it.
 REJOIN=virtwork.rejoin
 

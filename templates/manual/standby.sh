@@ -7,6 +7,12 @@
 # shellcheck source=templates/manual/peers.sh
 . /usr/local/lib/virtwork/peers.sh
 
+# Labs with an archive have it.
+if [[ -n ${ARCHIVE_TYPE:-} ]]; then
+  # shellcheck source=templates/archive/archive.sh
+  . /usr/local/lib/virtwork/archive.sh
+fi
+
 check_host_name
 SLOT=${NODE//-/_}
 # The primary, as far as it is known.
@@ -269,28 +275,6 @@ fork_of() {
   history=$(replication_command "TIMELINE_HISTORY $2" 2>/dev/null) || return 1
   [[ -n $history ]] || return 1
   awk -v timeline="$1" '{ sub(/^[^|]*\|/, "") } $1 == timeline { print $2; exit }' <<<"$history"
-}
-
-# archived POSITION TIMELINE…: whether the archive has the segment of the position, on one of the timelines: `yes`, `no`, or
-# `unknown`.
-archived() {
-  local position=$1 size name timeline status answer=no
-  shift
-  size=$(control_value "$PGDATA" 'Bytes per WAL segment') && ((size > 0)) || size=$((16 << 20))
-  for timeline in $(printf '%s\n' "$@" | sort -run); do
-    name=$(printf '%08X%08X%08X' "$timeline" $((position >> 32)) $(((position & 0xffffffff) / size)))
-    status=0
-    as_postgres /usr/local/sbin/virtwork-archive-command has "$name" / 2>/dev/null || status=$?
-    case $status in
-      0)
-        echo yes
-        return
-        ;;
-      1) ;;
-      *) answer=unknown ;;
-    esac
-  done
-  echo "$answer"
 }
 
 # With one, the missing WAL may still come from an archive.

@@ -196,7 +196,7 @@ def gone():
             sql("INSERT INTO noise SELECT n, decode(string_agg(md5(random()::text), ''), 'hex') FROM generate_series(1, 1000) n, "
                 "generate_series(1, 100) GROUP BY n")
             sql("SELECT pg_switch_wal()")
-        told = wait_for(f"{how}: it is said", lambda since=since: said("archive-away", since), 90)
+        told = wait_for(f"{how}: it is said", lambda since=since: said("archive-away", since), 150)
         sql("CREATE TABLE goes_on (n int); DROP TABLE goes_on")
         time.sleep(5)
         expect(len(said("archive-away", since)) == 1, f"{how}: said more than once: {told}")
