@@ -1,5 +1,6 @@
 //! What was typed: the config file, key by key, with places and without defaults.
 
+pub mod archive;
 pub mod chaos_network;
 pub mod client;
 pub mod credentials;
@@ -24,6 +25,7 @@ use crate::source::Source;
 use crate::value::{
     AnnotationKey, AnnotationValue, LabName, LabelKey, LabelValue, Namespace, NodeName, PgSize,
 };
+use archive::{Archive, Restore};
 use chaos_network::ChaosNetwork;
 use client::Client;
 use credentials::Credentials;
@@ -185,6 +187,10 @@ section! {
         }
         /// Where the passwords come from, and the seed of certificates that nodes derive.
         "credentials" => credentials: Credentials {}
+        /// Where WAL and base backups go: docs/archive.md.
+        "archive" => archive: Archive {}
+        /// An archive that this lab is made from, in place of a new database. Never over data: only a blank disk is restored to.
+        "restore" => restore: Restore {}
         /// A bad network between the primary and its replicas, for WAL alone.
         "chaos-network" => chaos_network: ChaosNetwork {}
         /// A Job that measures what consumes WAL, with all that it needs.

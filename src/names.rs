@@ -55,6 +55,8 @@ pub const WAL_DISK: &str = "wal";
 pub const TLS_DISK: &str = "tls";
 /// The same of the role `replicator`.
 pub const REPLICATOR_TLS_DISK: &str = "tls-replicator";
+/// The disk with the keys of the archive's store.
+pub const ARCHIVE_DISK: &str = "archive";
 /// The longest name of an object that becomes a host name, a label value or a replication slot.
 pub const MAX_NAME: usize = 63;
 

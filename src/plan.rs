@@ -1,5 +1,6 @@
 //! What the config means: every default and every cross-check.
 
+mod archive;
 mod chaos_network;
 mod client;
 mod credentials;
@@ -22,6 +23,7 @@ mod upstream;
 mod vm;
 mod wal_player;
 
+pub use archive::{ArchivePlan, PlacePlan, RestorePlan, StorePlan};
 pub use chaos_network::{ChaosPlan, EffectsPlan, WindowPlan};
 pub use client::LedgerPlan;
 pub use credentials::CredentialsPlan;
@@ -85,6 +87,8 @@ pub struct Plan {
     pub upstream: Option<UpstreamPlan>,
     /// Certificates of the servers; none: connections are in clear.
     pub tls: Option<TlsPlan>,
+    /// Where WAL and base backups go.
+    pub archive: Option<ArchivePlan>,
     /// When the network between the primary and its replicas is bad.
     pub chaos: Option<ChaosPlan>,
     /// What is measured of replication.
@@ -190,12 +194,18 @@ impl Plan {
             problems,
             &mut notes,
         );
-        let needs = Needs::new(config, &pgbench, &postgresql, ledger.as_ref());
-        let guest = guest::plan(config, is_patroni, problems, &mut notes);
+        let mut guest = guest::plan(config, is_patroni, problems, &mut notes);
+        let credentials = credentials::plan(config, &names, &roles, is_patroni, problems);
+        let secrets = (postgresql.max_slot_wal_keep_size, &credentials);
+        let archive = archive::plan(config, &names, &roles, guest.family, secrets, problems);
+        if let Some(archive) = &archive {
+            guest.install_too(archive);
+        }
+        let pending = archive.as_ref().map(|archive| archive.max_pending_wal);
+        let needs = Needs::new(config, &pgbench, &postgresql, ledger.as_ref(), pending);
         let monitoring = monitoring::plan(config, replica_count, guest.family, problems);
         let ip = ip::plan(config, &names, guest.os, problems);
         let tls = tls::plan(config, &names, &roles, problems, &mut notes);
-        let credentials = credentials::plan(config, &names, &roles, is_patroni, problems);
         let machines = roles.into_iter().map(|(role, count)| {
             let vm = vm::plan(config, role, &needs, problems, &mut notes);
             Machines { role, count, vm }
@@ -224,6 +234,7 @@ impl Plan {
             credentials,
             upstream,
             tls,
+            archive,
             chaos,
             monitoring,
             ledger,

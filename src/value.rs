@@ -1,5 +1,6 @@
 //! The values a config is made of. Each is parsed once and carries its meaning from then on.
 
+mod archive;
 mod certificate;
 mod chaos;
 mod hook;
@@ -13,6 +14,9 @@ mod setting;
 mod size;
 mod words;
 
+pub use archive::{
+    ArchivePrefix, BucketName, Calendar, Moment, NfsExport, RegionName, RestorePoint, StoreUrl, WalPosition,
+};
 pub use certificate::Certificates;
 pub use chaos::{BitRate, DatabaseNode, Delay, Percentage};
 pub use managed::managed;
@@ -26,10 +30,10 @@ pub use parameter::{ParameterName, ParameterValue};
 pub use setting::{MAJORS, Majors, Setting, SettingFault};
 pub use size::{PgSize, Quantity};
 pub use words::{
-    AccessMode, AntiAffinity, FailoverMode, InstancetypeKind, IoThreadsPolicy, IpFamily, IpFamilyPolicy,
-    IssuerKind, LoadScript, LoadShape, Os, Packages, PreferenceKind, Protocol, RootDisk, RunStrategy,
-    Schedule, ServiceType, SslMode, StandbyMode, SynchronousCommit, SynchronousMethod, TaintEffect,
-    TolerationOperator, TrafficPolicy, VolumeMode, WalTarget, Watchdog,
+    AccessMode, AntiAffinity, ArchiveTool, ArchiveType, FailoverMode, InstancetypeKind, IoThreadsPolicy,
+    IpFamily, IpFamilyPolicy, IssuerKind, LoadScript, LoadShape, Os, Packages, PreferenceKind, Protocol,
+    RootDisk, RunStrategy, Schedule, ServiceType, SslMode, StandbyMode, SynchronousCommit, SynchronousMethod,
+    TaintEffect, TolerationOperator, TrafficPolicy, VolumeMode, WalTarget, Watchdog,
 };
 
 use crate::config::fields::{Value, listed, nearest};

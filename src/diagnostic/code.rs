@@ -276,6 +276,30 @@ codes! {
         NoExporterPackage = "no-exporter-package",
     }
 
+    /// The archive
+    Archive {
+        /// This is no certificate of a CA in PEM. Paste its file.
+        NotACertificate = "not-a-certificate",
+        /// This is no URL of a store over TLS. Write `https://host:port`.
+        NotAStoreUrl = "not-a-store-url",
+        /// This is nothing that an NFS server exports. Write `server:/path`.
+        NotAnExport = "not-an-export",
+        /// This is no time of a calendar as systemd's timers have it. Write `daily`, or `Sun 03:00`.
+        NotACalendar = "not-a-calendar",
+        /// This is no moment. Write a date, a time of day and a zone.
+        NotAMoment = "not-a-moment",
+        /// This is no position in the WAL. Write it as PostgreSQL does.
+        NotAWalPosition = "not-a-wal-position",
+        /// The distribution has no package of the program that is to write the archive. Choose the other one, another image, or
+        /// one that has it installed.
+        NoArchiveTool = "no-archive-tool",
+        /// Less WAL may wait for the archive than is written while it is looked after. Raise `archive.max-pending-wal`.
+        PendingWalTooSmall = "pending-wal-too-small",
+        /// A restored lab would archive to where it came from, and the two histories would overwrite each other. Give one of
+        /// them another prefix.
+        RestoreIntoItsArchive = "restore-into-its-archive",
+    }
+
     /// The WAL player
     Player {
         /// No PostgreSQL has WAL files of this size. Write a power of two from `1MB` to `1GB`.

@@ -2,7 +2,7 @@
 
 use crate::names::Role::{self, Client, Node, Primary, Replica, Witness};
 use crate::plan::Family::{self, Debian, Rpm};
-use crate::plan::{Plan, WalPlayerPlan};
+use crate::plan::{ArchivePlan, Plan, WalPlayerPlan};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -17,6 +17,8 @@ pub const POSTGRESQL_CONF: &str = "postgresql.conf";
 
 /// The CA of another site: its key, and its place in the guest.
 pub const UPSTREAM_CA: (&str, &str) = ("upstream-ca.crt", "/etc/virtwork/upstream-ca.crt");
+/// The CA of the archive's store: its key, and its place in the guest.
+pub const ARCHIVE_CA: (&str, &str) = ("archive-ca.crt", "/etc/virtwork/archive-ca.crt");
 
 /// A file of `templates/` that reaches the guest word for word.
 pub struct File {
@@ -100,6 +102,7 @@ static PARTS: &[Part] = &[
     Part { is_wanted: |plan| plan.metrics().is_some(), files: METRICS },
     Part { is_wanted: |plan| plan.metrics().is_some_and(|metrics| metrics.has_exporter), files: EXPORTER },
     Part { is_wanted: has_ledger, files: LEDGER },
+    Part { is_wanted: |plan| plan.archive.is_some(), files: ARCHIVE },
 ];
 
 /// Whether another site may follow this one, or be followed by it.
@@ -300,6 +303,20 @@ static LEDGER: &[File] = &files! {
     "client/virtwork-ledger.py" => "/usr/local/sbin/virtwork-ledger" for &[Client], None;
 };
 
+/// Archiving, base backups, and what is made from them.
+static ARCHIVE: &[File] = &files! {
+    "archive/archive.sh" => "/usr/local/lib/virtwork/archive.sh" for DATABASES, None;
+    "archive/store.py" => "/usr/local/lib/virtwork/store.py" for DATABASES, None;
+    "archive/virtwork-archive-command.sh" => "/usr/local/sbin/virtwork-archive-command" for DATABASES, None;
+    "archive/virtwork-archive.py" => "/usr/local/sbin/virtwork-archive" for DATABASES, None;
+    "archive/virtwork-archive.service" => "/etc/systemd/system/virtwork-archive.service" for DATABASES, None;
+    "archive/virtwork-archive-backup.service" => "/etc/systemd/system/virtwork-archive-backup.service" for DATABASES, None;
+    "archive/virtwork-archive-backup.timer" => "/etc/systemd/system/virtwork-archive-backup.timer" for DATABASES, None;
+    "archive/virtwork-archive-check.service" => "/etc/systemd/system/virtwork-archive-check.service" for DATABASES, None;
+    "archive/virtwork-archive-check.timer" => "/etc/systemd/system/virtwork-archive-check.timer" for DATABASES, None;
+    "archive/virtwork-site-mark.py" => "/usr/local/sbin/virtwork-site-mark" for DATABASES, None;
+};
+
 /// The files of a plan's lab.
 pub fn of(plan: &Plan) -> impl Iterator<Item = &'static File> {
     let (family, roles) = (plan.guest.family, roles(plan));
@@ -322,6 +339,10 @@ pub fn list(plan: &Plan) -> String {
         let (key, path) = UPSTREAM_CA;
         let _ = writeln!(list, "all 0644 {key} {path}");
     }
+    if has_archive_ca(plan) {
+        let (key, path) = ARCHIVE_CA;
+        let _ = writeln!(list, "all 0644 {key} {path}");
+    }
     for file in of(plan) {
         let mode = if file.path.starts_with("/usr/local/sbin/") { "0755" } else { "0644" };
         let (all, each): (&[&str], Vec<_>) = (&["all"], names(file.roles, &roles));
@@ -331,6 +352,10 @@ pub fn list(plan: &Plan) -> String {
         }
     }
     list
+}
+
+fn has_archive_ca(plan: &Plan) -> bool {
+    plan.archive.as_ref().and_then(ArchivePlan::store).is_some_and(|store| store.ca.is_some())
 }
 
 /// The names of those of `roles` that a file is for.

@@ -4,8 +4,9 @@ use super::files;
 use super::template::{Renderer, Template, conf, template};
 use crate::names::POSTGRESQL_PORT;
 use crate::plan::{
-    ChaosPlan, EffectsPlan, FailoverPlan, LedgerPlan, MonitoringPlan, PatroniPlan, Plan, ReplicationPlan,
-    ShapedPlan, SynchronousPlan, TlsPlan, UpstreamPlan, WalPlayerPlan,
+    ArchivePlan, ChaosPlan, EffectsPlan, FailoverPlan, LedgerPlan, MonitoringPlan, PatroniPlan, PlacePlan,
+    Plan, ReplicationPlan, RestorePlan, ShapedPlan, StorePlan, SynchronousPlan, TlsPlan, UpstreamPlan,
+    WalPlayerPlan,
 };
 use crate::value::{Schedule, StandbyMode, SynchronousMethod};
 use minijinja::context;
@@ -30,6 +31,10 @@ pub const CLIENT_ENV: Template = template!("client.env");
 pub const UPSTREAM_ENV: Template = template!("upstream.env");
 /// What labs with TLS have in it besides.
 pub const TLS_ENV: Template = template!("tls.env");
+/// What labs with an archive have in it besides.
+pub const ARCHIVE_ENV: Template = template!("archive.env");
+/// What labs that are made from an archive have in it besides.
+pub const RESTORE_ENV: Template = template!("restore.env");
 /// The managed settings of `/etc/virtwork/postgresql.conf`.
 pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 
@@ -167,6 +172,47 @@ pub fn tls_env(plan: &Plan, tls: &TlsPlan) -> Value {
     }
 }
 
+/// What fills the holes of [`ARCHIVE_ENV`].
+pub fn archive_env(archive: &ArchivePlan) -> Value {
+    let store = archive.store();
+    let of_store = |value: fn(&StorePlan) -> &str| store.map(value).unwrap_or_default().to_owned();
+    context! {
+        kind => if store.is_some() { "s3" } else { "posix" },
+        tool => archive.tool.as_str(),
+        host => of_store(|store| &store.host),
+        port => of_store(|store| &store.port),
+        region => of_store(|store| &store.region),
+        bucket => of_store(|store| &store.bucket),
+        path_style => of_store(|store| if store.path_style { "yes" } else { "no" }),
+        ca => of_store(|store| store.ca.as_ref().map_or("", |_| files::ARCHIVE_CA.1)),
+        access_key => of_store(|store| &store.access_key),
+        secret_key => of_store(|store| &store.secret_key),
+        nfs => match &archive.place {
+            PlacePlan::Nfs(export) => export.as_str(),
+            PlacePlan::Store(_) => "",
+        },
+        prefix => archive.prefix.as_str(),
+        max_pending_bytes => archive.max_pending_wal.bytes().to_string(),
+        schedule => archive.schedule.as_str(),
+        full_every => archive.full_every.to_string(),
+        retention => archive.retention.to_string(),
+        check_schedule => archive.check_schedule.as_str(),
+    }
+}
+
+fn archive_command(archive: &ArchivePlan) -> String {
+    format!("/usr/local/sbin/virtwork-archive-command push %f %p {}", archive.tool.as_str())
+}
+
+/// What fills the holes of [`RESTORE_ENV`].
+pub fn restore_env(restore: &RestorePlan) -> Value {
+    context! {
+        from => restore.from.as_str(),
+        target => restore.target,
+        value => restore.value.as_str(),
+    }
+}
+
 /// `/etc/virtwork/lab.env`.
 pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     let mut env = renderer.render(&LAB_ENV, lab_env(plan))?;
@@ -194,6 +240,12 @@ pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     if let Some(upstream) = &plan.upstream {
         env.push_str(&renderer.render(&UPSTREAM_ENV, upstream_env(plan, upstream))?);
     }
+    if let Some(archive) = &plan.archive {
+        env.push_str(&renderer.render(&ARCHIVE_ENV, archive_env(archive))?);
+        if let Some(restore) = &archive.restore {
+            env.push_str(&renderer.render(&RESTORE_ENV, restore_env(restore))?);
+        }
+    }
     Ok(env)
 }
 
@@ -211,6 +263,8 @@ pub fn managed_settings(plan: &Plan) -> Value {
         is_monitored => plan.monitoring.is_some(),
         has_tls => plan.tls.is_some(),
         has_client_certificates => !plan.needs_replication_password(),
+        archive_command => plan.archive.as_ref().map(archive_command).unwrap_or_default(),
+        archive_timeout => plan.archive.as_ref().map(|archive| format!("{}s", archive.timeout)).unwrap_or_default(),
         port => POSTGRESQL_PORT.to_string(),
         max_connections => postgresql.max_connections.to_string(),
         max_wal_senders => postgresql.max_wal_senders.to_string(),

@@ -1,5 +1,6 @@
 //! The operating system in the VMs.
 
+use super::archive::{self, ArchivePlan};
 use super::monitoring::EXPORTER_PACKAGE;
 use super::release::{DEFAULT_IMAGE, infer_os, release_of};
 use super::tls;
@@ -7,7 +8,7 @@ use crate::config::Config;
 use crate::config::fields::{Involved, Spanned};
 use crate::config::guest::Guest;
 use crate::diagnostic::{Code, Diagnostic, Note, Problems};
-use crate::value::{FromText, ImageReference, Os, Packages, Quantity, RootDisk, one_of};
+use crate::value::{ArchiveTool, FromText, ImageReference, Os, Packages, Quantity, RootDisk, one_of};
 
 /// What runs in the VMs.
 #[derive(Debug)]
@@ -105,6 +106,22 @@ impl Family {
         match self {
             Self::Rpm => &["postgresql", "qemu-guest-agent"],
             Self::Debian => &["postgresql-client", "qemu-guest-agent"],
+        }
+    }
+}
+
+impl GuestPlan {
+    /// What an archive takes, where packages are installed at all.
+    pub(super) fn install_too(&mut self, archive: &ArchivePlan) {
+        if self.packages.is_empty() {
+            return;
+        }
+        let barman = [archive::barman(self.family)];
+        let tool: &[&str] = if archive.tool == ArchiveTool::BarmanCloud { &barman } else { &[] };
+        for package in tool.iter().chain(archive.packages()) {
+            if !self.packages.iter().any(|other| other == package) {
+                self.packages.push((*package).to_owned());
+            }
         }
     }
 }

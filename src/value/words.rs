@@ -273,6 +273,26 @@ choice! {
 }
 
 choice! {
+    /// What an archive is.
+    ArchiveType {
+        /// A store of objects.
+        S3 = "s3",
+        /// A directory.
+        Posix = "posix",
+    }
+}
+
+choice! {
+    /// What writes and reads an archive.
+    ArchiveTool {
+        /// pgBackRest.
+        Pgbackrest = "pgbackrest",
+        /// Barman's programs for stores of objects.
+        BarmanCloud = "barman-cloud",
+    }
+}
+
+choice! {
     /// What the WAL player sends to.
     WalTarget {
         /// A Klio server.

@@ -7,6 +7,12 @@
 # shellcheck source=templates/manual/peers.sh
 . /usr/local/lib/virtwork/peers.sh
 
+# Labs with an archive have it.
+if [[ -n ${ARCHIVE_TYPE:-} ]]; then
+  # shellcheck source=templates/archive/archive.sh
+  . /usr/local/lib/virtwork/archive.sh
+fi
+
 check_host_name
 SLOT=${NODE//-/_}
 # The primary, as far as it is known.
@@ -43,10 +49,14 @@ slot_status() {
   ask_primary "SELECT coalesce(wal_status, 'unknown') FROM pg_replication_slots WHERE slot_name = '$SLOT'"
 }
 
-# Asked for first: a second slot of the name is an ERROR in the primary's journal.
+# Asked for first: a second slot of the name is an ERROR in the primary's journal. A lost one is of no use.
 ensure_slot() {
   local status
   status=$(slot_status) || return 1
+  if [[ $status == lost ]]; then
+    receivewal --drop-slot || return 1
+    status=''
+  fi
   [[ -n $status ]] || receivewal --create-slot --if-not-exists
 }
 
@@ -199,8 +209,22 @@ judge() {
   slot=$(answer_of slot "$answer") || slot=unknown
   if [[ $slot == lost ]]; then
     gone="its slot $SLOT is lost: the primary no longer has the WAL that is missing here"
-  elif [[ -z $(restore_command) && $(answer_of removed "$answer") == true ]]; then
+  elif [[ (-n ${ARCHIVE_TYPE:-} || -z $(restore_command)) && $(answer_of removed "$answer") == true ]]; then
     gone="the primary has removed the WAL after $(text_lsn "$position")"
+  fi
+  if [[ -n $gone && -n ${ARCHIVE_TYPE:-} ]]; then
+    case $(archived "$position" "$timeline" "$other_timeline") in
+      yes)
+        gone=''
+        # Streaming goes on with a slot of its own when all is replayed that the archive has.
+        [[ $slot != lost ]] || slot=none
+        ;;
+      no) gone+=', and the archive has not' ;;
+      *)
+        echo "wait $gone, and the archive does not answer"
+        return
+        ;;
+    esac
   fi
   if [[ -z $gone ]]; then
     # Whose WAL lies there beyond that is known when it has been replayed.

@@ -127,6 +127,8 @@ def configuration(node: str, bindir: str, data: str, pki: str, passfile: str) ->
     hba = pathlib.Path("/etc/virtwork/pg_hba.conf").read_text().splitlines()
     watchdog = os.environ.get("VIRTWORK_WATCHDOG", "")
     own = {name: value for name, value in settings().items() if name not in COMMON}
+    # A setting of standbys, which Patroni has apart.
+    recovery = {"restore_command": own.pop("restore_command")} if "ARCHIVE_TYPE" in lab.LAB else {}
     rejoin = "/usr/local/sbin/virtwork-rejoin.py"
     result: dict[str, Any] = {
         "scope": lab.LAB["LAB"],
@@ -149,6 +151,7 @@ def configuration(node: str, bindir: str, data: str, pki: str, passfile: str) ->
             "authentication": {"superuser": {"username": "postgres"}, "replication": role, "rewind": role},
             "pg_hba": [line for line in hba if line and not line.startswith("#")],
             "parameters": {**own, "unix_socket_directories": "/run/postgresql"},
+            **({"recovery_conf": recovery} if recovery else {}),
             "create_replica_methods": ["virtwork"],
             "virtwork": {"command": f"{rejoin} clone", "keep_data": True},
         },

@@ -9,6 +9,11 @@ ROLE=$1
 . /usr/local/lib/virtwork/lib.sh
 # shellcheck source=templates/common/node.sh
 . /usr/local/lib/virtwork/node.sh
+# Nodes with a database have it, in labs with an archive.
+if [[ -n ${ARCHIVE_TYPE:-} && $ROLE == node ]]; then
+  # shellcheck source=templates/archive/archive.sh
+  . /usr/local/lib/virtwork/archive.sh
+fi
 
 NODE=$(uname -n)
 NODE=${NODE%%.*}
@@ -37,6 +42,7 @@ main() {
     remove_data "$PGDATA.discard"
     read_credentials
     set_up_tls
+    [[ -z ${ARCHIVE_TYPE:-} ]] || prepare_archive
     choose_watchdog
     gather_authorities
     configure_patroni

@@ -9,6 +9,11 @@ set -euo pipefail
 . /usr/local/lib/virtwork/node.sh
 # shellcheck source=templates/common/database.sh
 . /usr/local/lib/virtwork/database.sh
+# Labs with an archive have it.
+if [[ -n ${ARCHIVE_TYPE:-} ]]; then
+  # shellcheck source=templates/archive/archive.sh
+  . /usr/local/lib/virtwork/archive.sh
+fi
 
 trap 'exit 0' TERM
 
@@ -80,6 +85,22 @@ hopeless() {
         FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}\$'))" 2>/dev/null) == t ]]
 }
 
+# The archive has what the leader no longer has, or cannot be asked now. A slot that is lost goes, and Patroni makes another.
+goes_on_from_archive() {
+  local position facts leader slot=${NODE//-/_}
+  [[ -n ${ARCHIVE_TYPE:-} ]] || return 1
+  facts=$(pg_controldata -D "$PGDATA") || return 1
+  position=$(as_postgres psql -XAtqw -d postgres -c \
+    'SELECT coalesce(pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn())' 2>/dev/null) || position=''
+  [[ $position == */* ]] || position=$(sed -n 's/^Minimum recovery ending location: *//p' <<<"$facts")
+  # shellcheck disable=SC2046  # words
+  [[ $(archived $((16#${position%/*} << 32 | 16#${position#*/})) \
+    $(sed -nE "s/^(Latest checkpoint's TimeLineID|Min recovery ending loc's timeline): *//p" <<<"$facts")) != no ]] || return 1
+  leader=$(conninfo) || return 0
+  as_postgres timeout 20 psql -XAtqw -d "$leader" -c "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+    WHERE slot_name = '$slot' AND wal_status = 'lost' AND NOT active" >/dev/null 2>&1 || true
+}
+
 # Not with `patronictl reinit`: Patroni 3 removes the data before anything has judged it.
 clone_again() {
   local leader
@@ -135,7 +156,7 @@ main() {
       python3 -I /usr/local/sbin/virtwork-etcd.py prune
     elif [[ $now == @(waiting|down) && -e $PGDATA/standby.signal ]] && ((NOW - streamed_at >= SECONDS_WITHOUT_WAL)); then
       streamed_at=$NOW
-      if hopeless; then
+      if hopeless && ! goes_on_from_archive; then
         clone_again
       fi
     fi
