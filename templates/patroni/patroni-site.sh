@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What virtwork-patroni-watch.sh has to do in a lab that has another site beside it. Sourced.
 
-headed_at=-60 is_head=no yields_at=-60 marked_at=-60 has_function=no
+headed_at=-60 is_head=no yields_at=-60 has_function=no
 declare -A site_slots=()
 
 # tend_site STATE TIMELINE: at each look.
@@ -43,15 +43,13 @@ yield() {
   [[ $has_function == yes ]] || make_function || return 0
   newer=$(superuser_sql -c "SELECT site, timeline FROM virtwork.sites WHERE site <> '$LAB' AND timeline > $1
     ORDER BY timeline DESC LIMIT 1") || return 0
-  if [[ -z $newer && -x /usr/local/sbin/virtwork-site-mark ]] && ((NOW - marked_at >= 10)); then
-    marked_at=$NOW
-    newer=$(timeout 30 /usr/local/sbin/virtwork-site-mark read 2>/dev/null |
-      awk -v lab="$LAB" -v timeline="$1" '$1 != lab && $3 > timeline { print $1 "|" $3 }') || newer=''
+  if [[ -n $newer ]]; then
+    IFS='|' read -r site timeline <<<"$newer"
+    log "the site $site has taken over on timeline $timeline, this one is on $1: it takes no writes any more"
+    python3 -I /usr/local/sbin/virtwork-etcd.py stop-site "$site" "$timeline" || log 'warning: that could not be noted in etcd yet'
+  elif [[ -x /usr/local/sbin/virtwork-site-mark ]]; then
+    python3 -I /usr/local/sbin/virtwork-etcd.py obey
   fi
-  [[ -n $newer ]] || return 0
-  IFS='|' read -r site timeline <<<"$newer"
-  log "the site $site has taken over on timeline $timeline, this one is on $1: it takes no writes any more"
-  python3 -I /usr/local/sbin/virtwork-etcd.py stop-site "$site" "$timeline" || log 'warning: that could not be noted in etcd yet'
 }
 
 # What another site calls to have this one stop: as manual labs have it.

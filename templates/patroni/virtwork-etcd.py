@@ -8,6 +8,8 @@ identity, it would have forgotten what it had voted for, and the cluster what wa
 - all others, and the first one when it lost its disk, are taken in as new members: whoever had their name is taken out first.
 """
 
+from __future__ import annotations
+
 import base64
 import http.server
 import json
@@ -230,7 +232,8 @@ def settle() -> None:
     started last has the newest config."""
     if lab.NODE == lab.ETCD_NODES[0]:
         lab.retry(1, "waiting for etcd", begin_anew, math.inf if not has_database() else 15)
-    lab.retry(5, "reading the archive's mark of the site that takes writes", check_mark, math.inf if MARK.exists() else 15)
+    if MARK.exists():
+        lab.retry(5, "waiting for the archive's mark of the site that takes writes", check_mark, math.inf)
     if not CONFIGURED.exists():
         lab.retry(1, "putting the config's settings into etcd", configure, 15)
 
@@ -340,22 +343,39 @@ def stop_site(site: str, timeline: str) -> None:
                     merge(there, {"standby_cluster": STOPPED, "virtwork": f"{site} on timeline {timeline}"}))
 
 
+def read_mark() -> tuple[str, str, int] | None:
+    """Site, system identifier and timeline; None where there is no mark. ValueError when the archive does not say."""
+    try:
+        done = subprocess.run([str(MARK), "read"], capture_output=True, text=True, check=False, timeout=60)
+    except subprocess.TimeoutExpired:
+        raise ValueError("no answer of the archive within 60 s") from None
+    # A program that breaks off ends with 1, too, but not without a word.
+    if done.returncode == 1 and not done.stdout + done.stderr:
+        return None
+    if done.returncode != 0:
+        raise ValueError(" ".join(done.stderr.split())[-200:])
+    mark = json.loads(done.stdout)
+    return str(mark["site"]), str(mark["system"]), int(mark["timeline"])
+
+
 def check_mark() -> None:
     """Before this site takes writes at its start: whether the archive says that another one has taken over meanwhile."""
     found = ask_store("range", {"key": key("config")}).get("kvs")
-    if not MARK.exists() or not found or json.loads(base64.b64decode(found[0]["value"])).get("standby_cluster"):
+    if not found or json.loads(base64.b64decode(found[0]["value"])).get("standby_cluster"):
         return
-    done = subprocess.run([str(MARK), "read"], capture_output=True, text=True, check=False, timeout=60)
-    if done.returncode != 0:
+    try:
+        mark = read_mark()
+    except ValueError as error:
         if WITHOUT_MARK.exists():
             return
-        raise ValueError(f"the archive does not say which site takes writes ({' '.join(done.stderr.split())[-200:]}); where you know "
-                         f"that no other one does, go on with `touch {WITHOUT_MARK}`")
-    site, *rest = done.stdout.split() or [lab.LAB["LAB"]]
-    if site != lab.LAB["LAB"] and rest[0] == control("Database system identifier") and \
-            int(rest[1]) > int(control("Latest checkpoint's TimeLineID")):
-        stop_site(site, rest[1])
-        lab.log(f"nothing is written here any more: the site {site} has taken over, on timeline {rest[1]}")
+        raise ValueError(f"{error}; where you know that no other site takes writes, go on with `touch {WITHOUT_MARK}`") from None
+    obey(mark, control("Database system identifier"), int(control("Latest checkpoint's TimeLineID")))
+
+
+def obey(mark: tuple[str, str, int] | None, system: str, timeline: int) -> None:
+    if mark and mark[0] != lab.LAB["LAB"] and mark[1] == system and mark[2] > timeline:
+        lab.log(f"the site {mark[0]} has taken over on timeline {mark[2]}, this one is on {timeline}: it takes no writes any more")
+        stop_site(mark[0], str(mark[2]))
 
 
 def control(label: str) -> str:
@@ -552,6 +572,13 @@ def main() -> None:
         return
     if sys.argv[1:2] == ["stop-site"]:
         stop_site(*sys.argv[2:])
+        return
+    if sys.argv[1:] == ["obey"]:
+        # Beside a leader: what the archive cannot say now it says later.
+        try:
+            obey(read_mark(), local("SELECT system_identifier FROM pg_control_system()"), own_timeline())
+        except (OSError, ValueError):
+            pass
         return
     if sys.argv[1:2] in (["keep-slot"], ["forget-slot"]):
         try:

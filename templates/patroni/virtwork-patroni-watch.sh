@@ -87,8 +87,9 @@ hopeless() {
 
 # The archive has what the leader no longer has, or cannot be asked now. A slot that is lost goes, and Patroni makes another.
 goes_on_from_archive() {
-  local position facts leader slot=${NODE//-/_}
+  local position facts leader slot
   [[ -n ${ARCHIVE_TYPE:-} ]] || return 1
+  slot=$(setting primary_slot_name) || return 1
   facts=$(pg_controldata -D "$PGDATA") || return 1
   position=$(as_postgres psql -XAtqw -d postgres -c \
     'SELECT coalesce(pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn())' 2>/dev/null) || position=''
