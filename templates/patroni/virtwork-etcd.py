@@ -278,14 +278,14 @@ def site_settings(there: Any, wanted: Any) -> dict[str, Any]:
             lab.log(f"this site goes on following {former['host']}, although the config has no `upstream`: `virtwork-promote` has "
                     "it take writes")
             return as_it_is
-        return {"standby_cluster": wanted, "virtwork": note}
+        return {"standby_cluster": instead(former, wanted), "virtwork": note}
     if former:
         if not wanted or lab.LAB["UPSTREAM_PROMOTE"] == "yes":
             lab.log(f"nothing is written here any more: the site {note} has taken over; give the config an `upstream`, apply it and "
                     "restart the VMs")
             return as_it_is
         lab.log(f"this site follows {wanted['host']} from now on")
-        return {"standby_cluster": wanted, "virtwork": None}
+        return {"standby_cluster": instead(former, wanted), "virtwork": None}
     if wanted and lab.LAB["UPSTREAM_PROMOTE"] != "yes":
         state, timeline = facts(wanted)
         if state == "primary" and timeline > own_timeline():
@@ -294,6 +294,11 @@ def site_settings(there: Any, wanted: Any) -> dict[str, Any]:
         lab.log(f"the config has `upstream`, and this site takes writes: it goes on, because {wanted['host']} has not gone on with "
                 f"its data ({state})")
     return as_it_is
+
+
+def instead(former: Any, wanted: Any) -> Any:
+    """For merge(), which would leave what only the former had."""
+    return dict.fromkeys(former) | wanted
 
 
 def promotion(former: Any, by_force: bool) -> dict[str, Any]:
