@@ -342,6 +342,16 @@ def promote(by_force: bool) -> None:
         raise ValueError("etcd has no settings of this site yet")
 
 
+def outlast() -> None:
+    """Beside the leader of a site that took over while the other one was away: it has to stop when it is back."""
+    site = {"host": lab.LAB["UPSTREAM_HOST"], "port": lab.LAB["UPSTREAM_PORT"]}
+    state, timeline = facts(site)
+    own = own_timeline()
+    if state == "primary" and timeline < own:
+        lab.log(f"{site['host']} still takes writes, on timeline {timeline}: asking it to stop")
+        ask(site, f"SELECT virtwork.yield_to('{lab.LAB['LAB']}', {own})")
+
+
 def stop_site(site: str, timeline: str) -> None:
     """Another site has taken over: Patroni has no primary from its next look on, and serves what is here to standbys."""
     change_settings(lambda there: there if there.get("standby_cluster") else
@@ -578,10 +588,13 @@ def main() -> None:
     if sys.argv[1:2] == ["stop-site"]:
         stop_site(*sys.argv[2:])
         return
-    if sys.argv[1:] == ["obey"]:
-        # Beside a leader: what the archive cannot say now it says later.
+    if sys.argv[1:] in (["obey"], ["outlast"]):
+        # Beside a leader: what cannot be said now is said later.
         try:
-            obey(read_mark(), local("SELECT system_identifier FROM pg_control_system()"), own_timeline())
+            if sys.argv[1] == "outlast":
+                outlast()
+            else:
+                obey(read_mark(), local("SELECT system_identifier FROM pg_control_system()"), own_timeline())
         except (OSError, ValueError):
             pass
         return
