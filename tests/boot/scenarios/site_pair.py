@@ -74,6 +74,10 @@ class SitePair(Checks):
     @scenario("its slot lost, the head clones again, and the replica from it; production has all that both had, so nothing is kept")
     def head_clones_again(self):
         lab = self.lab
+        newest = lab.superuser("production-primary-0", "SELECT name FROM virtwork.server_starts ORDER BY number DESC LIMIT 1")
+        for name in self.sites["standby"]:
+            # else nothing would prove where its data comes from
+            wait_until(f"{name} notes the newest start", lambda name=name: self.in_data(name, "cat $PGDATA/virtwork.server-start") == newest, 30)
         lab.stop("standby-primary-0")
         self.lose_slots("standby-primary-0")
         lab.start("standby-primary-0")
