@@ -112,7 +112,7 @@ section! {
         /// WAL that may wait for an archive that is full or away. Beyond it WAL goes without having been archived, and the
         /// disk does not fill: the archive then begins anew with a base backup. At least 128MB.
         "max-pending-wal" => max_pending_wal: PgSize {
-            default: Words("`postgresql.max-slot-wal-keep-size`"),
+            default: Words("`postgresql.max-slot-wal-keep-size`, at least 256MB"),
             example: "8GB",
             with: "type: s3, bucket: backups, existing-secret: archive-keys",
             also: &["queue-size", "max-queue"],
