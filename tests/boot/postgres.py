@@ -10,11 +10,15 @@ from shell import CommandFailed, in_netns, run
 
 def ask(netns, address, statement, user, password, database, timeout=30):
     """The unaligned output of a statement. An empty password sends none."""
+    return connect(netns, f"host={address} user={user} dbname={database}", statement, password, timeout)
+
+
+def connect(netns, words, statement, password, timeout=30):
+    """The same of whom a connection string names."""
     env = {**os.environ, "PGCONNECT_TIMEOUT": "5"}
     if password:
         env["PGPASSWORD"] = password
-    return run(*in_netns(netns, "psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d",
-                         f"host={address} user={user} dbname={database}", "-f", "-"),
+    return run(*in_netns(netns, "psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", words, "-f", "-"),
                stdin=statement, timeout=timeout, env=env)
 
 
