@@ -539,7 +539,7 @@ def back_up(full: bool = False) -> bool:
             seconds = round(time.monotonic() - started, 1)
             lab.log(f"base backup {label} is complete after {seconds:.0f} s")
             lab.signal("archive-backup", {"result": "ok", "backup": label, "type": made[-1].kind, "seconds": seconds,
-                                          "bytes": made[-1].bytes, "backups": len(archive.backups()), "reason": None})
+                                          "bytes": made[-1].bytes or None, "backups": len(archive.backups()), "reason": None})
             return True
         except (Away, OSError, ValueError, KeyError) as error:
             lab.log(f"no base backup: {error}")
@@ -772,7 +772,7 @@ def main() -> int:
             return 0 if check() else 1
         elif words[0] == "list":
             for backup in tool().backups():
-                print(f"{backup.label}  {backup.kind:4}  {lab.stamp(backup.stopped)}  {backup.bytes >> 20} MiB")
+                print(f"{backup.label}  {backup.kind:4}  {lab.stamp(backup.stopped)}  {f'{backup.bytes >> 20} MiB' if backup.bytes else ''}".rstrip())
         elif words[0] == "prepare":
             store.prepare(*words[1:])
         elif words[0] == "standby":
