@@ -95,7 +95,7 @@ section! {
             example: "nfs.example.com:/srv/archive",
             with: "type: posix",
             with_lab: "guest: {image: \"quay.io/containerdisks/debian:13\"}",
-            objects: &["ConfigMap", "VirtualMachine"],
+            objects: &["Secret", "ConfigMap", "VirtualMachine"],
             change: Restart,
         }
         /// Seconds after which a segment that is not full is archived, too, where something was written: what a lost primary
@@ -110,13 +110,12 @@ section! {
             change: Restart,
         }
         /// WAL that may wait for an archive that is full or away. Beyond it WAL goes without having been archived, and the
-        /// disk does not fill: the archive then begins anew with a base backup.
+        /// disk does not fill: the archive then begins anew with a base backup. At least 128MB.
         "max-pending-wal" => max_pending_wal: PgSize {
-            default: Words("`postgresql.max-slot-wal-keep-size`"),
+            default: Words("`postgresql.max-slot-wal-keep-size`, at least 256MB"),
             example: "8GB",
             with: "type: s3, bucket: backups, existing-secret: archive-keys",
             also: &["queue-size", "max-queue"],
-            least: Some(("128MB", "a base backup switches segments by itself")),
             objects: &["ConfigMap", "DataVolume"],
             change: Room,
         }
@@ -182,7 +181,7 @@ section! {
         /// When the primary makes one, as systemd's timers have it, by the clock of the guests.
         "schedule" => schedule: Calendar {
             default: Literal("daily"),
-            example: "*-*-* 00/6:00",
+            example: "\"*-*-* 00/6:00\"",
             objects: &["ConfigMap"],
             change: Restart,
         }

@@ -120,6 +120,9 @@ const SETTINGS: [&str; 6] = [
 /// A base backup switches segments, and so do clones.
 const LEAST_PENDING: PgSize = PgSize::mib(128);
 
+/// Where slots hold back less.
+const USUAL_PENDING: PgSize = PgSize::mib(256);
+
 pub(super) fn plan(
     config: &Config,
     names: &Names,
@@ -191,7 +194,7 @@ pub(super) fn plan(
         tool,
         place,
         timeout: archive.archive_timeout.or(60),
-        max_pending_wal: archive.max_pending_wal.or(slots),
+        max_pending_wal: archive.max_pending_wal.or(slots.max(USUAL_PENDING)),
         schedule: text(&backup.schedule, "daily"),
         full_every: backup.full_every.or(1),
         retention: archive.retention.or(2),

@@ -4,9 +4,10 @@ Each scenario is told once, on the family where it says most: the default image,
 (packages that start servers, several majors side by side). The core is told on every major that there are packages of."""
 
 import images
-from images import (DEBIAN_11, DEBIAN_12, DEBIAN_13, DEBIAN_13_ARCHIVE, DEBIAN_13_PATRONI, FEDORA_44, FEDORA_44_NM, FEDORA_44_PATRONI,
+from images import (DEBIAN_11, DEBIAN_12, DEBIAN_13, DEBIAN_13_ARCHIVE, DEBIAN_13_PATRONI, FEDORA_44, FEDORA_44_ARCHIVE, FEDORA_44_NM, FEDORA_44_PATRONI,
                     FEDORA_44_SELINUX, FEDORA_44_SELINUX_PATRONI, FORKY)
 from scenarios import patroni, sites
+from scenarios.archive import OneArchive
 from scenarios.chaos import Chaos, SharedKernel
 from scenarios.client import Client, PatroniClient
 from scenarios.core import Core
@@ -32,6 +33,7 @@ CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN
               (RandomConfigs, None), (Core, DEBIAN_11), (Core, DEBIAN_12), (Core, DEBIAN_13), (Core, FORKY), (Scale, DEBIAN_13),
               (sites.Roads, DEBIAN_13_ARCHIVE), (sites.PatroniPair, DEBIAN_13_PATRONI), (sites.Tls, DEBIAN_13_ARCHIVE),
               (sites.Standby, DEBIAN_13_ARCHIVE), (sites.Archive, DEBIAN_13_ARCHIVE),
+              (OneArchive, DEBIAN_13_ARCHIVE), (OneArchive, FEDORA_44_ARCHIVE),
               (Faults, DEBIAN_13), (Persistent, DEBIAN_13), (patroni.Packages, DEBIAN_13_PATRONI),
               (Topology, DEBIAN_13), (SitePair, DEBIAN_13), (Synchronous, DEBIAN_11),
               (Warm, FORKY), (Player, DEBIAN_13), (Load, DEBIAN_11), (SharedKernel, DEBIAN_13),
