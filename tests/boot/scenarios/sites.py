@@ -739,7 +739,7 @@ class PatroniPair(Sites):
 
 
 class Archive(Pair):
-    title = "an archive"
+    title = "one archive for two sites"
 
     @scenario("production forms, archives and makes a base backup")
     def forming(self):
