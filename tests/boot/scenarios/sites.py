@@ -403,7 +403,7 @@ class Pair(Sites):
             self.keys(lab)
         return config(self.system, **{
             "name": name, "tls": {"names": [outside]}, "service": {"type": "LoadBalancer"},
-            "postgresql": {"allowed-clients": [OUTSIDE]}, **archive, **changes})
+            "postgresql": {"allowed-clients": [OUTSIDE]}, "vm": {"data-disk-size": "8Gi"}, **archive, **changes})
 
     def new_ledger(self):
         writer = SiteWriter(self.production)
@@ -792,7 +792,7 @@ class Archive(Pair):
         """A third lab from the same archive, with a part of its own to archive to."""
         third = self.new_lab(router=self.router)
         self.keys(third)
-        wanted = config(self.system, name="third", replica_count=0,
+        wanted = config(self.system, name="third", replica_count=0, vm={"data-disk-size": "8Gi"},
                         archive=self.store.config("archive-keys", "third"), **changes)
         third.apply(wanted, self.production.passwords)
         self.configs[third] = wanted
