@@ -307,16 +307,12 @@ def promotion(former: Any, by_force: bool) -> dict[str, Any]:
     if former.get("host"):
         state, _ = facts(former)
         if state == "primary":
+            lab.log(f"asking {former['host']} to take no more writes")
             ask(former, f"SELECT virtwork.yield_to('{lab.LAB['LAB']}', {timeline + 1})")
-            raise ValueError(f"{former['host']} takes writes, and was asked to stop")
-        if state == "standby":
-            behind = ask(former, "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')")
-            time.sleep(2)
-            if ask(former, "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')") != behind and not by_force:
-                raise ValueError(f"{former['host']} takes no writes any more; its last WAL has not arrived here")
-            if local(f"SELECT coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) >= '{behind}'") != "t" and not by_force:
-                raise ValueError(f"{former['host']} takes no writes any more; its last WAL has not arrived here")
-        elif not by_force and not MARK.exists():
+            state = wait_until_stopped(former)
+        elif state == "standby" and not by_force and not has_all_of(former):
+            raise ValueError(f"{former['host']} takes no writes any more; its last WAL has not arrived here")
+        elif state != "standby" and not by_force and not MARK.exists():
             raise ValueError(f"nothing proves that {former['host']} takes no writes any more ({state}): stop it first, and then give "
                              "`virtwork-promote --force`")
     elif not by_force:
@@ -328,6 +324,31 @@ def promotion(former: Any, by_force: bool) -> dict[str, Any]:
             raise ValueError(f"the archive does not take the mark of this site ({' '.join(done.stderr.split())[-200:]})")
     lab.log("this site takes over")
     return {"standby_cluster": None, "virtwork": None}
+
+
+def wait_until_stopped(site: Any) -> str:
+    """After it was asked. A site by hand shuts its server down, which sends everything before; under Patroni it comes back in some
+    seconds as a standby, and sends what it has then."""
+    state, gone = "", 0
+    for _ in range(90):
+        state, _ = facts(site)
+        if state == "standby" and has_all_of(site):
+            return state
+        gone = 0 if state in ("primary", "standby") else gone + 1
+        if gone == 15:
+            return state
+        time.sleep(2)
+    raise ValueError(f"{site['host']} was asked to take no more writes three minutes ago, and still is a {state}: stop it first")
+
+
+def has_all_of(site: Any) -> bool:
+    """Whether all WAL of a standby is here, when it has replayed what it has."""
+    replayed = []
+    for _ in range(2):
+        replayed.append(ask(site, "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')"))
+        time.sleep(1)
+    received = local(f"SELECT coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) >= '{replayed[1]}'")
+    return replayed[0] == replayed[1] and received == "t"
 
 
 def promote(by_force: bool) -> None:

@@ -13,10 +13,10 @@ GONE = "connection to server failed: Connection refused"
 
 
 class Node:
-    """The program on a node of the lab `east`, with a timeline of its own; `state` is the other site's, `received` whether all of
-    its WAL is here, `mark` the archive's mark of the site."""
+    """The program on a node of the lab `east`, with a timeline of its own; `state` is the other site's, and `later` what follows on
+    that; `received` whether all of its WAL is here, `mark` whether the archive takes a mark of the site."""
 
-    def __init__(self, directory, promote="no", state=("primary", 1), timeline=1, received=True, mark=False):
+    def __init__(self, directory, promote="no", state=("primary", 1), timeline=1, received=True, mark=False, later=()):
         self.said, self.asked = [], []
         lab = types.ModuleType("lab")
         lab.NODE, lab.ETCD_NODES = "east-node-0", ["east-node-0"]
@@ -27,7 +27,8 @@ class Node:
         text = text.replace("def data_mount() -> pathlib.Path:\n", f"def data_mount() -> pathlib.Path:\n    return pathlib.Path({directory!r})\n")
         self.program = types.ModuleType("program")
         exec(compile(text.removesuffix("main()\n"), "virtwork-etcd.py", "exec"), self.program.__dict__)
-        self.program.facts = lambda site: state
+        states = iter([state, *later])
+        self.program.facts = lambda site: next(states, (later or [state])[-1])
         self.program.own_timeline = lambda: timeline
         self.program.ask = lambda site, statement: self.asked.append(statement) or "0/5000000"
         self.program.local = lambda statement: "t" if received else "f"
@@ -50,7 +51,9 @@ def main():
         ("a lab that has no other site", {}, plain, None, plain),
         ("another address of the other site", {}, {"standby_cluster": {**SITE, "host": "old"}}, SITE, follows),
         ("`upstream` removed", {}, follows, None, follows),
-        ("promoted while the other site takes writes", {"promote": "yes"}, follows, SITE, "was asked to stop"),
+        ("promoted while the other site goes on", {"promote": "yes"}, follows, SITE, "still is a primary"),
+        ("promoted: the other site stops, and comes back", {"promote": "yes", "later": [(GONE, 0), ("standby", 1)]}, follows, SITE, plain),
+        ("promoted: the other site stops for good", {"promote": "yes", "later": [("primary", 1), (GONE, 0)]}, follows, SITE, plain),
         ("promoted when the other site has stopped", {"promote": "yes", "state": ("standby", 1)}, follows, SITE, plain),
         ("promoted before all has arrived", {"promote": "yes", "state": ("standby", 1), "received": False}, follows, SITE, "has not arrived here"),
         ("promoted when the other site is gone", {"promote": "yes", "state": (GONE, 0)}, follows, SITE, "nothing proves"),
