@@ -54,6 +54,7 @@ const NO_LITERAL: &[(&str, &str)] = &[
     ("choose another key", "a name of the user's own"),
     ("paste the whole", "the user's own certificate"),
     ("choose another port", "which ports of the cluster's nodes are free is not known"),
+    ("use a store", "keys that are not there yet"),
 ];
 
 /// An edit of a config: the bytes that are replaced, and what by.

@@ -386,7 +386,7 @@ fn restore(config: &Config, archive: &Archive, prefix: &str, problems: &mut Prob
             Code::RestoreIntoItsArchive,
             &[(&restore.from, "restored from here"), (own, "archived to here")],
             format!("the lab would archive to `{prefix}`, into what it is made from"),
-            "give `archive` another `prefix` than the archive that it is restored from, outside of it",
+            "give `archive.prefix` another name, outside of what is restored",
         );
     }
     let has_all: Field<bool> = match restore.latest.get() {

@@ -27,7 +27,7 @@ checked_text!(
             Code::NotAStoreUrl,
             "the URL of a store",
             fault,
-            "write `https://` and a host by its name, with a port where it is not 443: the bucket and the prefix have keys of their own",
+            "write it like `https://s3.example.com:9000`; the bucket and the prefix have keys of their own",
         )
     }
 );
@@ -51,7 +51,7 @@ checked_text!(
         } else {
             text.split('.').find_map(|label| label_fault(label, 63))
         };
-        named(text, Code::NotAName, "the name of a bucket", fault, "use 3 to 63 lower-case letters, digits, hyphens and dots")
+        named(text, Code::NotAName, "the name of a bucket", fault, "use lower-case letters, digits, hyphens and dots, 3 to 63 of them")
     }
 );
 
@@ -115,7 +115,7 @@ checked_text!(
                 }
             }
         };
-        named(text, Code::NotAnExport, "an NFS export", fault, "write the server and the path that it exports: `nfs.example.com:/srv/archive`")
+        named(text, Code::NotAnExport, "an NFS export", fault, "write it like `nfs.example.com:/srv/archive`: the server, and the path that it exports")
     }
 );
 
@@ -283,7 +283,7 @@ checked_text!(
         let is_half = |half: &str| (1..=8).contains(&half.len()) && half.bytes().all(|byte| byte.is_ascii_hexdigit());
         let is_one = text.split_once('/').is_some_and(|(high, low)| is_half(high) && is_half(low));
         let fault = (!is_one).then(|| "it is not two hexadecimal numbers with a slash between them".to_owned());
-        named(text, Code::NotAWalPosition, "a position in the WAL", fault, "write it as PostgreSQL does: `1/4F000028`")
+        named(text, Code::NotAWalPosition, "a position in the WAL", fault, "write it like `1/4F000028`, as PostgreSQL does")
     }
 );
 

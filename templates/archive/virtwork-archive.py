@@ -70,7 +70,7 @@ def place() -> tuple[pathlib.Path, pathlib.Path]:
 def notes() -> pathlib.Path:
     """What this node notes of the archive, and where backups are tried: beside the data."""
     directory = place()[1].parent / "virtwork.archive"
-    directory.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return directory
 
 
@@ -414,11 +414,12 @@ class Service:
         return answer
 
     def answer(self, request: pathlib.Path) -> None:
+        status = 2
         try:
             kind, name, where = request.read_text().splitlines()
             path = pathlib.Path(where)
             if not WAL_FILE.fullmatch(name):
-                status = 2
+                lab.log(f"{name} is no file of the WAL")
             elif kind == "push":
                 status = self.push(name, path)
             elif kind == "get":
@@ -427,15 +428,15 @@ class Service:
                 status = self.fetch_from(name, path, request)
             else:
                 status = self.has(name)
+        # Whatever it is: PostgreSQL waits for an answer.
+        except Exception as error:
+            lab.log(f"{request.name}: {error!r}")
+        with contextlib.suppress(OSError):
             # Nobody waits any more where it is gone.
             if request.exists():
                 store.write(request.with_name(request.name + ".answer"), f"{status}\n")
-        except (OSError, ValueError) as error:
-            lab.log(f"{request.name}: {error}")
-        finally:
-            with contextlib.suppress(OSError):
-                request.unlink()
-            self.busy.discard(request.name)
+            request.unlink()
+        self.busy.discard(request.name)
 
     def serve(self) -> None:
         requests = RUN / "requests"
