@@ -278,8 +278,6 @@ codes! {
 
     /// The archive
     Archive {
-        /// This is no certificate of a CA in PEM. Paste its file.
-        NotACertificate = "not-a-certificate",
         /// This is no URL of a store over TLS. Write `https://host:port`.
         NotAStoreUrl = "not-a-store-url",
         /// This is nothing that an NFS server exports. Write `server:/path`.
