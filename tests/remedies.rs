@@ -52,6 +52,9 @@ const NO_LITERAL: &[(&str, &str)] = &[
     ("write a number", "any value of the setting"),
     ("ask for ", "one of several figures"),
     ("choose another key", "a name of the user's own"),
+    ("paste the whole", "the user's own certificate"),
+    ("choose another port", "which ports of the cluster's nodes are free is not known"),
+    ("use a store", "keys that are not there yet"),
 ];
 
 /// An edit of a config: the bytes that are replaced, and what by.

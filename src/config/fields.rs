@@ -224,13 +224,12 @@ fn meant_by(typed: &str, path: &str, keys: &[keys::Key]) -> String {
         format!("did you mean `{}`?", key.name)
     } else if elsewhere == [""] && !path.is_empty() {
         format!("`{hyphenated}` stands at the top level")
+    } else if let Some(reason) = own_setting(typed, path).and_then(|setting| managed(&setting)) {
+        format!("remove it: {reason}")
     } else if !elsewhere.is_empty() && !elsewhere.contains(&"") && !elsewhere.contains(&path) {
         format!("`{hyphenated}` is a key of {}", listed(&elsewhere))
-    } else if let Some(setting) = setting_of(typed).filter(|_| ["", "postgresql"].contains(&path)) {
-        match managed(&setting) {
-            Some(reason) => format!("remove it: {reason}"),
-            None => format!("a setting of PostgreSQL is a key of `postgresql.parameters`: `{setting}`"),
-        }
+    } else if let Some(setting) = own_setting(typed, path) {
+        format!("a setting of PostgreSQL is a key of `postgresql.parameters`: `{setting}`")
     } else if let Some(near) = nearest(&hyphenated, &known) {
         format!("did you mean `{near}`?")
     } else if typed == "<<" {
@@ -263,6 +262,11 @@ fn missing_blank(text: &str, span: &Span) -> Option<Diagnostic> {
     missing_blank_after(text)
         .filter(|_| span.len() == text.len())
         .map(|colon| no_blank_after_colon(span.start + colon))
+}
+
+/// The same where such a key could be meant for the servers.
+fn own_setting(typed: &str, path: &str) -> Option<String> {
+    setting_of(typed).filter(|_| ["", "postgresql"].contains(&path))
 }
 
 /// The PostgreSQL setting that a key is called like, in either spelling.

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::config::fields::{Entries, Field};
 use crate::config::pgbench::Pgbench;
 use crate::config::postgresql::Postgresql;
-use crate::value::{ParameterName, ParameterValue, Quantity};
+use crate::value::{ParameterName, ParameterValue, PgSize, Quantity};
 
 /// The settings that disks and memory are sized by.
 const SIZING: &[&str] = &[
@@ -71,10 +71,15 @@ impl<'c> Needs<'c> {
         pgbench: &PgbenchPlan,
         postgresql: &PostgresqlPlan,
         ledger: Option<&LedgerPlan>,
+        pending: Option<PgSize>,
     ) -> Self {
         let wal = sizing::Wal {
             max_wal_size: postgresql.max_wal_size,
-            retained: postgresql.max_slot_wal_keep_size.max(postgresql.wal_keep_size),
+            // what waits for an archive, for a slot or for nobody is the newest WAL each time
+            retained: postgresql
+                .max_slot_wal_keep_size
+                .max(postgresql.wal_keep_size)
+                .max(pending.unwrap_or(postgresql.wal_keep_size)),
         };
         let rows = ledger.map_or(0, LedgerPlan::bytes);
         let shared = &postgresql.shared_memory;

@@ -177,6 +177,29 @@ checked_text!(
     |text| named(text, Code::NotAnIpAddress, "an IP address", address_fault(text), "write it like `10.96.0.10` or `fd00:10:96::a`")
 );
 
+checked_text!(
+    /// What a certificate may say of a host: a DNS name, of which the first part may be `*`, or an IP address.
+    HostName,
+    "a DNS name or an IP address",
+    "db.example.com",
+    |text| {
+        let is_address = text.contains(':') || text.parse::<IpAddr>().is_ok();
+        let fault = if is_address {
+            address_fault(text)
+        } else {
+            subdomain_fault(text.strip_prefix("*.").unwrap_or(text))
+        };
+        named(text, Code::NotAHostName, "a DNS name or an IP address", fault, "write it like `db.example.com` or `192.0.2.10`")
+    }
+);
+
+impl HostName {
+    /// Whether it is an address.
+    pub fn is_address(&self) -> bool {
+        self.0.parse::<IpAddr>().is_ok()
+    }
+}
+
 fn address_fault(text: &str) -> Option<String> {
     match text.parse() {
         Err(_) if text.contains(['[', ']', '%', '/']) => Some("it has more than an address".to_owned()),
@@ -237,6 +260,35 @@ checked_text!(
         named(text, Code::NotAnAddress, "an address", fault, "write a host and its port, such as `klio-server:52000`")
     }
 );
+
+checked_text!(
+    /// A host, by its name in DNS or its address.
+    Host,
+    "a host",
+    "db.example.com",
+    |text| {
+        let is_address = text.contains(':') || text.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+        let fault = if text.contains("://") {
+            Some("it begins with a scheme".to_owned())
+        } else if text.rsplit_once(':').is_some_and(|(host, port)| !host.contains(':') && port.parse::<u16>().is_ok()) {
+            Some("the port has a key of its own".to_owned())
+        } else if is_address {
+            address_fault(text)
+        } else {
+            subdomain_fault(text).or_else(|| {
+                text.split('.').find_map(|label| label_fault(label, 63))
+            })
+        };
+        named(text, Code::NotAHost, "a host", fault, "write its name in DNS, in lower case, or its address without brackets, such as `db.example.com`")
+    }
+);
+
+impl Host {
+    /// The family of an address; none of a name.
+    pub fn family(&self) -> Option<IpFamily> {
+        self.0.parse::<IpAddr>().is_ok().then(|| family_of(&self.0))
+    }
+}
 
 checked_text!(
     /// A block of IP addresses; the bits after the prefix are zero.

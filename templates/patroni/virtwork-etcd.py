@@ -8,6 +8,8 @@ identity, it would have forgotten what it had voted for, and the cluster what wa
 - all others, and the first one when it lost its disk, are taken in as new members: whoever had their name is taken out first.
 """
 
+from __future__ import annotations
+
 import base64
 import http.server
 import json
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, Callable
 
 sys.path.insert(0, "/usr/local/lib/virtwork")
 import lab  # noqa: E402
@@ -230,6 +232,8 @@ def settle() -> None:
     started last has the newest config."""
     if lab.NODE == lab.ETCD_NODES[0]:
         lab.retry(1, "waiting for etcd", begin_anew, math.inf if not has_database() else 15)
+    if MARK.exists():
+        lab.retry(5, "waiting for the archive's mark of the site that takes writes", check_mark, math.inf)
     if not CONFIGURED.exists():
         lab.retry(1, "putting the config's settings into etcd", configure, 15)
 
@@ -245,28 +249,253 @@ def begin_anew() -> None:
 
 
 def configure() -> None:
-    found = ask_store("range", {"key": key("config")}).get("kvs")
-    # Without one the first node brings it along with the database.
-    if found:
-        wanted = json.loads(subprocess.run(["python3", "-I", "/usr/local/lib/virtwork/patroni-config.py", "dynamic"], check=True,
-                                           capture_output=True, text=True).stdout)
-        there = json.loads(base64.b64decode(found[0]["value"]))
-        merged = merge(there, wanted)
-        if merged != there:
-            value = base64.b64encode(json.dumps(merged).encode()).decode()
-            change = {"compare": [{"key": key("config"), "target": "MOD", "result": "EQUAL",
-                                   "mod_revision": found[0]["mod_revision"]}],
-                      "success": [{"request_put": {"key": key("config"), "value": value}}]}
-            if not ask_store("txn", change).get("succeeded"):
-                raise ValueError("another node was faster")
-            lab.log("the lab's common settings are now those of the config that this node started with")
+    wanted = json.loads(subprocess.run(["python3", "-I", "/usr/local/lib/virtwork/patroni-config.py", "dynamic"], check=True,
+                                       capture_output=True, text=True).stdout)
+    # Without settings the first node brings them along with the database.
+    if change_settings(lambda there: merge(there, {**wanted, **site_settings(there, wanted["standby_cluster"])})):
+        lab.log("the lab's common settings are now those of the config that this node started with")
     CONFIGURED.touch()
 
 
+# Sites. What one *is* stands in etcd, never in the config alone: a site that takes writes becomes a standby only when the other
+# one has gone on with its data, and a standby site takes over only when the other one is proven to take no writes, or a person
+# says so. `standby_cluster` without a host is a site that had to stop and does not follow anybody yet: Patroni then has no primary.
+
+STOPPED = {"restore_command": "/bin/false", "create_replica_methods": ["virtwork"]}
+MARK = pathlib.Path("/usr/local/sbin/virtwork-site-mark")
+WITHOUT_MARK = pathlib.Path("/run/virtwork/without-site-mark")
+
+
+def site_settings(there: Any, wanted: Any) -> dict[str, Any]:
+    """What becomes of `standby_cluster`, and of the note beside it, by a config that this node started with."""
+    former, note = there.get("standby_cluster"), there.get("virtwork")
+    as_it_is = {"standby_cluster": former, "virtwork": note}
+    if former and former.get("host"):
+        if wanted and lab.LAB["UPSTREAM_PROMOTE"] == "yes":
+            lab.log("the config has `promote: true`: promoting this site")
+            return promotion(former, by_force=False)
+        if not wanted:
+            lab.log(f"this site goes on following {former['host']}, although the config has no `upstream`: `virtwork-promote` has "
+                    "it take writes")
+            return as_it_is
+        return {"standby_cluster": instead(former, wanted), "virtwork": note}
+    if former:
+        if not wanted or lab.LAB["UPSTREAM_PROMOTE"] == "yes":
+            lab.log(f"nothing is written here any more: the site {note} has taken over; give the config an `upstream`, apply it and "
+                    "restart the VMs")
+            return as_it_is
+        lab.log(f"this site follows {wanted['host']} from now on")
+        return {"standby_cluster": instead(former, wanted), "virtwork": None}
+    if wanted and lab.LAB["UPSTREAM_PROMOTE"] != "yes":
+        state, timeline = facts(wanted)
+        if state == "primary" and timeline > own_timeline():
+            lab.log(f"{wanted['host']} has gone on with this lab's data, on timeline {timeline}: this site follows it from now on")
+            return {"standby_cluster": wanted, "virtwork": None}
+        lab.log(f"the config has `upstream`, and this site takes writes: it goes on, because {wanted['host']} has not gone on with "
+                f"its data ({state})")
+    return as_it_is
+
+
+def instead(former: Any, wanted: Any) -> Any:
+    """For merge(), which would leave what only the former had."""
+    return dict.fromkeys(former) | wanted
+
+
+def promotion(former: Any, by_force: bool) -> dict[str, Any]:
+    """The settings of a site that takes over. Two must not take writes together: ValueError until the other one is proven not to."""
+    timeline = own_timeline()
+    if former.get("host"):
+        state, _ = facts(former)
+        if state == "primary":
+            lab.log(f"asking {former['host']} to take no more writes")
+            ask(former, f"SELECT virtwork.yield_to('{lab.LAB['LAB']}', {timeline + 1})")
+            state = wait_until_stopped(former)
+        elif state == "standby" and not by_force and not has_all_of(former):
+            raise ValueError(f"{former['host']} takes no writes any more; its last WAL has not arrived here")
+        elif state != "standby" and not by_force and not MARK.exists():
+            raise ValueError(f"nothing proves that {former['host']} takes no writes any more ({state}): stop it first, and then give "
+                             "`virtwork-promote --force`")
+    elif not by_force:
+        raise ValueError("another site has taken over from this one: let it follow that first, or give `virtwork-promote --force`")
+    if MARK.exists():
+        done = subprocess.run([str(MARK), "write", lab.LAB["LAB"], local("SELECT system_identifier FROM pg_control_system()"),
+                               str(timeline + 1)], capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode != 0 and not by_force:
+            raise ValueError(f"the archive does not take the mark of this site ({' '.join(done.stderr.split())[-200:]})")
+    lab.log("this site takes over")
+    return {"standby_cluster": None, "virtwork": None}
+
+
+def wait_until_stopped(site: Any) -> str:
+    """After it was asked. A site by hand shuts its server down, which sends everything before; under Patroni it comes back in some
+    seconds as a standby, and sends what it has then."""
+    state, gone = "", 0
+    for _ in range(90):
+        state, _ = facts(site)
+        if state == "standby" and has_all_of(site):
+            return state
+        gone = 0 if state in ("primary", "standby") else gone + 1
+        if gone == 15:
+            return state
+        time.sleep(2)
+    raise ValueError(f"{site['host']} was asked to take no more writes three minutes ago, and still is a {state}: stop it first")
+
+
+def has_all_of(site: Any) -> bool:
+    """Whether all WAL of a standby is here, when it has replayed what it has."""
+    replayed = []
+    for _ in range(2):
+        replayed.append(ask(site, "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')"))
+        time.sleep(1)
+    received = local(f"SELECT coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) >= '{replayed[1]}'")
+    return replayed[0] == replayed[1] and received == "t"
+
+
+def promote(by_force: bool) -> None:
+    """By hand."""
+    def change(there: Any) -> Any:
+        former = there.get("standby_cluster")
+        if not former:
+            raise ValueError("this site follows no other one")
+        return merge(there, promotion(former, by_force))
+
+    if not change_settings(change):
+        raise ValueError("etcd has no settings of this site yet")
+
+
+def outlast() -> None:
+    """Beside the leader of a site that took over while the other one was away: it has to stop when it is back."""
+    site = {"host": lab.LAB["UPSTREAM_HOST"], "port": lab.LAB["UPSTREAM_PORT"]}
+    state, timeline = facts(site)
+    own = own_timeline()
+    if state == "primary" and timeline < own:
+        lab.log(f"{site['host']} still takes writes, on timeline {timeline}: asking it to stop")
+        ask(site, f"SELECT virtwork.yield_to('{lab.LAB['LAB']}', {own})")
+
+
+def stop_site(site: str, timeline: str) -> None:
+    """Another site has taken over: Patroni has no primary from its next look on, and serves what is here to standbys."""
+    change_settings(lambda there: there if there.get("standby_cluster") else
+                    merge(there, {"standby_cluster": STOPPED, "virtwork": f"{site} on timeline {timeline}"}))
+
+
+def read_mark() -> tuple[str, str, int] | None:
+    """Site, system identifier and timeline; None where there is no mark. ValueError when the archive does not say."""
+    try:
+        done = subprocess.run([str(MARK), "read"], capture_output=True, text=True, check=False, timeout=60)
+    except subprocess.TimeoutExpired:
+        raise ValueError("no answer of the archive within 60 s") from None
+    # A program that breaks off ends with 1, too, but not without a word.
+    if done.returncode == 1 and not done.stdout + done.stderr:
+        return None
+    if done.returncode != 0:
+        raise ValueError(" ".join(done.stderr.split())[-200:])
+    mark = json.loads(done.stdout)
+    return str(mark["site"]), str(mark["system"]), int(mark["timeline"])
+
+
+def check_mark() -> None:
+    """Before this site takes writes at its start: whether the archive says that another one has taken over meanwhile."""
+    found = ask_store("range", {"key": key("config")}).get("kvs")
+    if not found or json.loads(base64.b64decode(found[0]["value"])).get("standby_cluster"):
+        return
+    try:
+        mark = read_mark()
+    except ValueError as error:
+        if WITHOUT_MARK.exists():
+            return
+        raise ValueError(f"{error}; where you know that no other site takes writes, go on with `touch {WITHOUT_MARK}`") from None
+    obey(mark, control("Database system identifier"), int(control("Latest checkpoint's TimeLineID")))
+
+
+def obey(mark: tuple[str, str, int] | None, system: str, timeline: int) -> None:
+    if mark and mark[0] != lab.LAB["LAB"] and mark[1] == system and mark[2] > timeline:
+        lab.log(f"the site {mark[0]} has taken over on timeline {mark[2]}, this one is on {timeline}: it takes no writes any more")
+        stop_site(mark[0], str(mark[2]))
+
+
+def control(label: str) -> str:
+    """Of the data that is here, whose server may not run."""
+    shell = ". /usr/local/lib/virtwork/lib.sh; find_binaries; pg_controldata -D $PGDATA"
+    text = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False).stdout
+    return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(f"{label}:")), "0")
+
+
+def own_timeline() -> int:
+    return int(local("SELECT CASE WHEN pg_is_in_recovery() THEN greatest(timeline_id, received_tli) ELSE ('x' || substr(pg_walfile_name("
+                     "CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END), 1, 8))::bit(32)::int END "
+                     "FROM pg_control_checkpoint() LEFT JOIN pg_stat_get_wal_receiver() ON true"))
+
+
+def facts(site: Any) -> tuple[str, int]:
+    """`primary`, `standby`, or why it cannot be told, and the timeline. Of other data than this site's it says so."""
+    try:
+        system, timeline, recovery = ask(site, """
+            SELECT system_identifier, CASE WHEN pg_is_in_recovery() THEN timeline_id ELSE ('x' || substr(pg_walfile_name(
+                CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END), 1, 8))::bit(32)::int END, pg_is_in_recovery()
+            FROM pg_control_system(), pg_control_checkpoint()""").split("|")
+    except ValueError as error:
+        return str(error), 0
+    if system != local("SELECT system_identifier FROM pg_control_system()"):
+        return "its data is of another system", 0
+    return "standby" if recovery == "t" else "primary", int(timeline)
+
+
+def local(statement: str) -> str:
+    """ValueError while the server of this node takes no queries."""
+    return query({"host": "/run/postgresql", "dbname": "postgres"}, statement, "postgres")
+
+
+def ask(site: Any, statement: str) -> str:
+    """Of the primary of another site, as the nodes here reach it."""
+    found = json.loads(pathlib.Path("/run/postgresql/virtwork.patroni.yml").read_text())["postgresql"]["authentication"]
+    words = {name: value for name, value in found["replication"].items() if name.startswith("ssl")}
+    return query({"host": str(site["host"]), "port": str(site["port"]), "user": "replicator", "dbname": "postgres",
+                  "connect_timeout": "5", **words}, statement)
+
+
+def query(words: dict[str, str], statement: str, user: str = "") -> str:
+    become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user and os.geteuid() == 0 else []
+    try:
+        done = subprocess.run([*become, "psql", "-XAtqw", "-d", " ".join(f"{name}='{value}'" for name, value in words.items()), "-c",
+                               statement], capture_output=True, text=True, check=False, timeout=30,
+                              env={**os.environ, "LC_ALL": "C", "PGPASSFILE": "/run/postgresql/virtwork.pgpass"})
+    except subprocess.TimeoutExpired:
+        raise ValueError("no answer within 30 s") from None
+    if done.returncode != 0:
+        raise ValueError(" ".join(done.stderr.split())[-200:])
+    return done.stdout.strip()
+
+
+def keep_slot(name: str, is_kept: bool) -> None:
+    """The slot of another site: Patroni keeps it on every node that may lead. Not where this lab is a standby site itself."""
+    change_settings(lambda there: merge(there, {"slots": {
+        name: {"type": "physical", "cluster_type": "primary"} if is_kept else None}}))
+
+
+def change_settings(change: Callable[[Any], Any]) -> bool:
+    """Whether the settings that are there, if there are any, were others than those that they are now."""
+    found = ask_store("range", {"key": key("config")}).get("kvs")
+    if not found:
+        return False
+    there = json.loads(base64.b64decode(found[0]["value"]))
+    wanted = change(there)
+    if wanted == there:
+        return False
+    value = base64.b64encode(json.dumps(wanted).encode()).decode()
+    document = {"compare": [{"key": key("config"), "target": "MOD", "result": "EQUAL",
+                             "mod_revision": found[0]["mod_revision"]}],
+                "success": [{"request_put": {"key": key("config"), "value": value}}]}
+    if not ask_store("txn", document).get("succeeded"):
+        raise ValueError("another node was faster")
+    return True
+
+
 def merge(there: Any, wanted: Any) -> Any:
-    """What is wanted, and what is there besides."""
+    """What is wanted, and what is there besides; what is wanted to be nothing goes."""
     if isinstance(there, dict) and isinstance(wanted, dict):
-        return there | {name: merge(there.get(name), value) for name, value in wanted.items()}
+        both = there | {name: merge(there.get(name), value) for name, value in wanted.items()}
+        return {name: value for name, value in both.items() if value is not None}
     return wanted
 
 
@@ -370,6 +599,31 @@ def main() -> None:
         return
     if sys.argv[1:] == ["settle"]:
         settle()
+        return
+    if sys.argv[1:2] == ["promote"]:
+        try:
+            promote(sys.argv[2:] == ["--force"])
+        except (OSError, ValueError) as error:
+            sys.exit(f"virtwork-promote: {error}")
+        return
+    if sys.argv[1:2] == ["stop-site"]:
+        stop_site(*sys.argv[2:])
+        return
+    if sys.argv[1:] in (["obey"], ["outlast"]):
+        # Beside a leader: what cannot be said now is said later.
+        try:
+            if sys.argv[1] == "outlast":
+                outlast()
+            else:
+                obey(read_mark(), local("SELECT system_identifier FROM pg_control_system()"), own_timeline())
+        except (OSError, ValueError):
+            pass
+        return
+    if sys.argv[1:2] in (["keep-slot"], ["forget-slot"]):
+        try:
+            keep_slot(sys.argv[2], sys.argv[1] == "keep-slot")
+        except (OSError, ValueError):
+            sys.exit(1)
         return
     DIRECTORY.mkdir(mode=0o700, exist_ok=True)
     if has_data() and was_taken_out():

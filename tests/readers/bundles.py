@@ -56,6 +56,19 @@ def expected_selections(case, pods):
     return {"primary": primary, "replicas": replicas, "nodes": nodes, "metrics": databases}
 
 
+def needed_passwords(case, patroni):
+    """What the Secret has to hold."""
+    tls = (yaml.safe_load((BUNDLES / case / "gen.yaml").read_text()) or {}).get("tls", False)
+    tls = {"enabled": tls} if isinstance(tls, bool) else tls
+    is_on = tls.get("enabled", True)
+    derived = is_on and not tls.keys() & {"existing-secret", "cert-manager"}
+    yield "client-password"
+    if not (is_on and tls.get("client-certificates")):
+        yield "replication-password"
+    if patroni or derived:
+        yield "ca-seed"
+
+
 def check_bundle(case, text, documents):
     def fault(where, message):
         faults.append(f"{case}: {where}: {message}")
@@ -77,7 +90,7 @@ def check_bundle(case, text, documents):
             fault(name, "too large for client-side apply")
         if kind == "Secret" and "data" in document:
             patroni = any(kind == "VirtualMachine" and "-node-" in name for kind, name in names)
-            wanted = {key: value for key, value in passwords.items() if patroni or key != "ca-seed"}
+            wanted = {key: value for key, value in passwords.items() if key in needed_passwords(case, patroni)}
             read = {key: base64.b64decode(value, validate=True).decode() for key, value in document["data"].items()}
             if read != wanted:
                 fault(name, "does not hold the passwords of the case")
@@ -167,6 +180,11 @@ def check_bundle(case, text, documents):
                 unpack(f"{case}: {name}", userdata, maps[source["name"]]["data"], role, fault)
             if "secret" in volume:
                 source = volume["secret"]["secretName"]
+                if volume["name"] != "credentials":
+                    made = {c["spec"]["secretName"] for c in of("Certificate").values()}
+                    if made and source not in made or source in secrets:
+                        fault(name, f"no Certificate makes {source}")
+                    continue
                 ours = any("data" in secret for secret in secrets.values())
                 if (source in secrets) != ours:
                     fault(name, f"no Secret {source}")

@@ -1,0 +1,83 @@
+#!/usr/bin/python3
+"""What becomes of a site under Patroni by the config that a node starts with, by what etcd has and by what the other site says:
+the decisions of templates/patroni/virtwork-etcd.py, without etcd and without any server."""
+
+import pathlib
+import sys
+import tempfile
+import types
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+SITE = {"host": "west.example.com", "port": 5432, "primary_slot_name": "east", "create_replica_methods": ["virtwork"]}
+GONE = "connection to server failed: Connection refused"
+
+
+class Node:
+    """The program on a node of the lab `east`, with a timeline of its own; `state` is the other site's, and `later` what follows on
+    that; `received` whether all of its WAL is here, `mark` whether the archive takes a mark of the site."""
+
+    def __init__(self, directory, promote="no", state=("primary", 1), timeline=1, received=True, mark=False, later=()):
+        self.said, self.asked = [], []
+        lab = types.ModuleType("lab")
+        lab.NODE, lab.ETCD_NODES = "east-node-0", ["east-node-0"]
+        lab.LAB = {"LAB": "east", "UPSTREAM_PROMOTE": promote, "UPSTREAM_HOST": SITE["host"], "UPSTREAM_PORT": "5432"}
+        lab.log = self.said.append
+        sys.modules["lab"], sys.modules["tls"] = lab, types.ModuleType("tls")
+        text = (REPOSITORY / "templates/patroni/virtwork-etcd.py").read_text()
+        text = text.replace("def data_mount() -> pathlib.Path:\n", f"def data_mount() -> pathlib.Path:\n    return pathlib.Path({directory!r})\n")
+        self.program = types.ModuleType("program")
+        exec(compile(text.removesuffix("main()\n"), "virtwork-etcd.py", "exec"), self.program.__dict__)
+        states = iter([state, *later])
+        self.program.facts = lambda site: next(states, (later or [state])[-1])
+        self.program.own_timeline = lambda: timeline
+        self.program.ask = lambda site, statement: self.asked.append(statement) or "0/5000000"
+        self.program.local = lambda statement: "t" if received else "f"
+        self.program.time = types.SimpleNamespace(sleep=lambda seconds: None)
+        self.program.MARK = pathlib.Path("/bin/true" if mark else "/nowhere")
+
+    def decides(self, there, wanted):
+        """The settings afterwards, or what speaks against it."""
+        try:
+            return self.program.merge(there, {"ttl": 30, **self.program.site_settings(there, wanted)})
+        except ValueError as error:
+            return str(error)
+
+
+def main():
+    stopped = {"standby_cluster": {"restore_command": "/bin/false", "create_replica_methods": ["virtwork"]}, "virtwork": "west on timeline 2"}
+    follows = {"standby_cluster": SITE}
+    plain = {}
+    cases = [
+        ("a lab that has no other site", {}, plain, None, plain),
+        ("another address of the other site", {}, {"standby_cluster": {**SITE, "host": "old"}}, SITE, follows),
+        ("`upstream` removed", {}, follows, None, follows),
+        ("promoted while the other site goes on", {"promote": "yes"}, follows, SITE, "still is a primary"),
+        ("promoted: the other site stops, and comes back", {"promote": "yes", "later": [(GONE, 0), ("standby", 1)]}, follows, SITE, plain),
+        ("promoted: the other site stops for good", {"promote": "yes", "later": [("primary", 1), (GONE, 0)]}, follows, SITE, plain),
+        ("promoted when the other site has stopped", {"promote": "yes", "state": ("standby", 1)}, follows, SITE, plain),
+        ("promoted before all has arrived", {"promote": "yes", "state": ("standby", 1), "received": False}, follows, SITE, "has not arrived here"),
+        ("promoted when the other site is gone", {"promote": "yes", "state": (GONE, 0)}, follows, SITE, "nothing proves"),
+        ("the same where the archive takes a mark", {"promote": "yes", "state": (GONE, 0), "mark": True}, follows, SITE, plain),
+        ("`upstream` given to a site that takes writes", {}, plain, SITE, plain),
+        ("the same when the other site has gone on", {"state": ("primary", 2)}, plain, SITE, follows),
+        ("the same when that is a standby", {"state": ("standby", 2)}, plain, SITE, plain),
+        ("a promoted site by a config that says so", {"promote": "yes", "state": ("primary", 2)}, plain, SITE, plain),
+        ("a site that had to stop, by its old config", {}, stopped, None, stopped),
+        ("the same with an `upstream`", {}, stopped, SITE, follows),
+        ("the same with `promote: true`", {"promote": "yes"}, stopped, SITE, stopped),
+    ]
+    with tempfile.TemporaryDirectory() as directory:
+        for what, conditions, there, wanted, expected in cases:
+            found = Node(directory, **conditions).decides(there, wanted)
+            if isinstance(expected, str):
+                assert expected in str(found), f"{what}: {found}, expected {expected!r}"
+            else:
+                assert found == {"ttl": 30, **expected}, f"{what}: {found}, expected {expected}"
+            print(f"passed: {what}")
+        node = Node(directory, state=("primary", 1), timeline=2)
+        node.program.outlast()
+        assert node.asked == ["SELECT virtwork.yield_to('east', 2)"], node.asked
+        print("passed: a site that comes back and takes writes is asked to stop")
+
+
+main()
