@@ -217,7 +217,9 @@ fn no_file_is_without_a_case() {
             ("snapshots/bundles", _) => name == "passwords.yaml",
             ("snapshots/readme", _) => name == "gen.yaml",
             // gen itself removes what is no longer part of a directory
-            (site, _) if site.starts_with("snapshots/two-sites/") => name == "gen.yaml" || site.ends_with("/out"),
+            (site, _) if site.starts_with("snapshots/two-sites/") => {
+                name == "gen.yaml" || site.ends_with("/out")
+            }
             ("snapshots/errors", (_, extension)) => extension == "yaml",
             ("snapshots/renderings" | "snapshots/secrets", (case, extension)) => {
                 extension == "yaml" || extension == "snap" && is_golden_of(path, &format!("{case}.yaml"))

@@ -4,8 +4,8 @@ use super::files;
 use super::template::{Renderer, Template, conf, template};
 use crate::names::POSTGRESQL_PORT;
 use crate::plan::{
-    ChaosPlan, EffectsPlan, FailoverPlan, LedgerPlan, MonitoringPlan, PatroniPlan, Plan, ReplicationPlan, ShapedPlan,
-    SynchronousPlan, UpstreamPlan, WalPlayerPlan,
+    ChaosPlan, EffectsPlan, FailoverPlan, LedgerPlan, MonitoringPlan, PatroniPlan, Plan, ReplicationPlan,
+    ShapedPlan, SynchronousPlan, UpstreamPlan, WalPlayerPlan,
 };
 use crate::value::{Schedule, StandbyMode, SynchronousMethod};
 use minijinja::context;

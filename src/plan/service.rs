@@ -135,7 +135,9 @@ fn check_ports(
             "choose another port for one of them",
         );
     }
-    for port in ports.into_iter().filter_map(Field::spanned).filter(|port| !USUAL_NODE_PORTS.contains(&port.value)) {
+    for port in
+        ports.into_iter().filter_map(Field::spanned).filter(|port| !USUAL_NODE_PORTS.contains(&port.value))
+    {
         let text = format!(
             "`{}` is {}, and API servers take {} to {} unless they are told otherwise",
             port.path,
