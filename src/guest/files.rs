@@ -105,9 +105,9 @@ static PARTS: &[Part] = &[
     Part { is_wanted: |plan| plan.archive.is_some(), files: ARCHIVE },
 ];
 
-/// Whether another site may follow this one, or be followed by it.
+/// Whether another site may follow this one, or be followed by it. One that takes over leaves its mark in the archive.
 fn has_other_site(plan: &Plan) -> bool {
-    plan.upstream.is_some() || plan.service.r#type.is_some()
+    plan.upstream.is_some() || plan.service.r#type.is_some() || plan.archive.is_some()
 }
 
 fn has_ledger(plan: &Plan) -> bool {

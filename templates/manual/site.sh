@@ -279,6 +279,18 @@ if declare -F set_up >/dev/null; then
   prepare_node() {
     former_prepare_node
     prepare_upstream
+    [[ -n ${ARCHIVE_TYPE:-} ]] || look_at_site
+  }
+
+  if keep prepare_archive; then
+    # Only then its mark can be read.
+    prepare_archive() {
+      former_prepare_archive
+      look_at_site
+    }
+  fi
+
+  look_at_site() {
     write_file /run/virtwork/prepared "$(printf 'BINDIR=%q\nPGDATA=%q' "$BINDIR" "$PGDATA")"
     if [[ -e $PGDATA/PG_VERSION && ! -e $PGDATA/standby.signal && ! -e $PGDATA/$REJOIN ]] && data_facts "$PGDATA"; then
       may_go_on
