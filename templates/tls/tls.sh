@@ -67,7 +67,9 @@ make_certificates() {
   local output
   command -v openssl >/dev/null ||
     refuse "not installed: openssl; nothing was touched; use an image that has it, or let this one install packages"
-  output=$(python3 -I /usr/local/lib/virtwork/certificates.py "$@" 2>&1) ||
+  output=$(python3 -I /usr/local/lib/virtwork/certificates.py "$@" 2>&1) || {
+    umount /run/virtwork/{credentials,tls,tls-replicator} 2>/dev/null || true
     refuse "no certificate: $(reason "$output"); nothing was touched; mend the Secret, then stop and start the VM"
+  }
   [[ -z $output ]] || log "$output"
 }

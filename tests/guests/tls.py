@@ -403,6 +403,37 @@ def dates(primary):
     refused(tls_words("db-primary-0"), "certificate has expired|certificate verify failed")
 
 
+def set_up(primary):
+    """What a set-up does with the disks, which are directories here."""
+    disks = f"""disk_path() {{ echo {WORK}/disks/$1; }}; wait_for_disk() {{ [[ -d $1 ]]; }}
+        mount() {{ command mount --bind "${{@: -2:1}}" "${{@: -1}}"; }}; systemctl() {{ echo "systemctl $*"; }}; """
+    company = Authority("set-up")
+    company.sign("server", "db", names="DNS:db-primary-0, DNS:db-primary, DNS:db-replicas")
+    company.sign("replicator", "replicator", usage="clientAuth")
+    company.secret("tls", "server")
+    company.secret("tls-replicator", "replicator")
+    shutil.copytree(WORK / "credentials", WORK / "disks/credentials")
+    for replicator in ("certificate", "password"):
+        for source, said in (("secret", "systemctl --no-block start virtwork-certificates.timer"), ("derived", "")):
+            lab(source, replicator)
+            shutil.rmtree(TLS)
+            shutil.rmtree(CLIENT)
+            CLIENT.mkdir()
+            told = shell(disks + f"set_up_tls; set_up_authority {CLIENT}").splitlines()
+            expect(told == [said, said] if said else not told, told)
+            wanted = {"ca.crt", "server.crt", "server.key"} | ({"replicator.crt", "replicator.key"} if replicator == "certificate" else set())
+            expect(set(os.listdir(TLS)) == wanted and os.listdir(CLIENT) == ["ca.crt"], f"{os.listdir(TLS)}, {os.listdir(CLIENT)}")
+            is_company = (TLS / "ca.crt").read_bytes() == (company.place / "ca.crt").read_bytes()
+            expect(is_company == (source == "secret"), f"{source}: the authority is another one")
+            expect("/run/virtwork/" not in pathlib.Path("/proc/mounts").read_text(), "a disk stays mounted")
+    lab("secret", "password")
+    (WORK / "disks/tls/tls.key").write_text("")
+    done = shell(disks + "set_up_tls", check=False)
+    expect(done.returncode == 78 and "stopped: no certificate: error: the Secret of the disk tls has no key `tls.key`; nothing was touched"
+           in done.stdout, f"{done.returncode}: {done.stdout}{done.stderr}")
+    expect("/run/virtwork/" not in pathlib.Path("/proc/mounts").read_text(), "a disk stays mounted after a refusal")
+
+
 def pgpass(replicator):
     lines = (f"*:*:*:replicator:{replicator}\n" if replicator else "") + "*:*:*:pgbench:measured\n"
     path = pathlib.Path("/run/postgresql/virtwork.pgpass")
@@ -441,7 +472,7 @@ def inside():
     shell(f"PGHOST={primary.socket}; REPLICATION_PASSWORD=secret CLIENT_PASSWORD=measured; ensure_roles")
     pgpass("secret")
     try:
-        for story in (derived, passwords, authorities_are_one, python, streaming, by_certificate, of_a_secret, dates):
+        for story in (derived, passwords, authorities_are_one, python, streaming, by_certificate, of_a_secret, dates, set_up):
             started = time.monotonic()
             print(story.__name__.replace("_", " "), flush=True)
             story(primary)
