@@ -30,10 +30,10 @@ pub use parameter::{ParameterName, ParameterValue};
 pub use setting::{MAJORS, Majors, Setting, SettingFault};
 pub use size::{PgSize, Quantity};
 pub use words::{
-    AccessMode, AntiAffinity, ArchiveTool, ArchiveType, FailoverMode, InstancetypeKind, IoThreadsPolicy, IpFamily, IpFamilyPolicy,
-    IssuerKind, LoadScript, LoadShape, Os, Packages, PreferenceKind, Protocol, RootDisk, RunStrategy,
-    Schedule, ServiceType, StandbyMode, SynchronousCommit, SynchronousMethod, TaintEffect,
-    TolerationOperator, VolumeMode, WalTarget, Watchdog,
+    AccessMode, AntiAffinity, ArchiveTool, ArchiveType, FailoverMode, InstancetypeKind, IoThreadsPolicy,
+    IpFamily, IpFamilyPolicy, IssuerKind, LoadScript, LoadShape, Os, Packages, PreferenceKind, Protocol,
+    RootDisk, RunStrategy, Schedule, ServiceType, StandbyMode, SynchronousCommit, SynchronousMethod,
+    TaintEffect, TolerationOperator, VolumeMode, WalTarget, Watchdog,
 };
 
 use crate::config::fields::{Value, listed, nearest};

@@ -5,8 +5,8 @@ use super::keys::{Key, Shape, section};
 use crate::diagnostic::Problems;
 use crate::node::Node;
 use crate::value::{
-    ArchivePrefix, ArchiveTool, ArchiveType, BucketName, Calendar, Certificates, Moment, NfsExport, ObjectName,
-    PgSize, RegionName, RestorePoint, SecretKey, StoreUrl, WalPosition,
+    ArchivePrefix, ArchiveTool, ArchiveType, BucketName, Calendar, Certificates, Moment, NfsExport,
+    ObjectName, PgSize, RegionName, RestorePoint, SecretKey, StoreUrl, WalPosition,
 };
 
 section! {

@@ -4,8 +4,8 @@ use super::files;
 use super::template::{Renderer, Template, conf, template};
 use crate::names::POSTGRESQL_PORT;
 use crate::plan::{
-    ArchivePlan, ChaosPlan, EffectsPlan, LedgerPlan, MonitoringPlan, PatroniPlan, PlacePlan, Plan, ReplicationPlan, RestorePlan,
-    ShapedPlan, StorePlan, SynchronousPlan, WalPlayerPlan,
+    ArchivePlan, ChaosPlan, EffectsPlan, LedgerPlan, MonitoringPlan, PatroniPlan, PlacePlan, Plan,
+    ReplicationPlan, RestorePlan, ShapedPlan, StorePlan, SynchronousPlan, WalPlayerPlan,
 };
 use crate::value::{Schedule, StandbyMode, SynchronousMethod};
 use minijinja::context;

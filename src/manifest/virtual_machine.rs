@@ -4,7 +4,8 @@ use super::{data_volume, labels, metadata, selector, strings};
 use crate::document::Document;
 use crate::guest;
 use crate::names::{
-    ARCHIVE_DISK, DATA_DISK, ETCD_CLIENT_PORT, Node, READINESS_PATH, READINESS_PORT, Role, WAL_DISK, disk as disk_name,
+    ARCHIVE_DISK, DATA_DISK, ETCD_CLIENT_PORT, Node, READINESS_PATH, READINESS_PORT, Role, WAL_DISK,
+    disk as disk_name,
 };
 use crate::plan::{ArchivePlan, Compute, CredentialsPlan, Plan, RootPlan, TolerationPlan, VmPlan};
 use crate::value::{AntiAffinity, Watchdog};

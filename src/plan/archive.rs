@@ -134,8 +134,12 @@ pub(super) fn plan(
     let Some(section) = config.archive.spanned() else {
         if let (Field::Absent, Some(restore)) = (&config.archive, config.restore.spanned()) {
             problems.push(
-                Diagnostic::new(Code::MissingKey, restore.span.clone(), "`restore` does not say where the archive is")
-                    .help("add `archive`: its store is where `restore.from` lies, too"),
+                Diagnostic::new(
+                    Code::MissingKey,
+                    restore.span.clone(),
+                    "`restore` does not say where the archive is",
+                )
+                .help("add `archive`: its store is where `restore.from` lies, too"),
             );
         }
         return None;
@@ -337,7 +341,8 @@ fn check_secret(
     if !secret.name.is_present() {
         let message = "`archive.existing-secret` has no `name`";
         problems.push(
-            Diagnostic::new(Code::MissingKey, given.span.clone(), message).help("add `name`, the Secret's name"),
+            Diagnostic::new(Code::MissingKey, given.span.clone(), message)
+                .help("add `name`, the Secret's name"),
         );
     }
     let Some(name) = secret.name.get() else { return };

@@ -224,7 +224,9 @@ checked_text!(
 fn moment_fault(text: &str) -> bool {
     let number = |range: std::ops::Range<usize>, least: u32, most: u32| {
         let digits = text.get(range).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-        digits.and_then(|digits| digits.parse().ok()).is_some_and(|number: u32| (least..=most).contains(&number))
+        digits
+            .and_then(|digits| digits.parse().ok())
+            .is_some_and(|number: u32| (least..=most).contains(&number))
     };
     let is = |at: usize, characters: &str| {
         text.as_bytes().get(at).is_some_and(|byte| characters.as_bytes().contains(byte))
@@ -236,7 +238,8 @@ fn moment_fault(text: &str) -> bool {
         4 | 6 | 9 | 11 => 30,
         _ => 31,
     };
-    let parsed = |range: std::ops::Range<usize>| text.get(range).and_then(|digits| digits.parse().ok()).unwrap_or(0);
+    let parsed =
+        |range: std::ops::Range<usize>| text.get(range).and_then(|digits| digits.parse().ok()).unwrap_or(0);
     let is_date = number(0..4, 2000, 9999)
         && is(4, "-")
         && number(5..7, 1, 12)
@@ -306,14 +309,38 @@ mod tests {
     #[test]
     fn calendars_are_those_of_systemd() {
         for fine in [
-            "daily", "hourly", "Sun 03:00", "*-*-* 00/6:00", "Mon..Fri 02:30:00", "Mon,Wed,Sun", "*-*-1 04:00",
-            "2026-12-24 18:00 UTC", "00:00", "*:0/15", "*-1,7-01", "weekly UTC",
+            "daily",
+            "hourly",
+            "Sun 03:00",
+            "*-*-* 00/6:00",
+            "Mon..Fri 02:30:00",
+            "Mon,Wed,Sun",
+            "*-*-1 04:00",
+            "2026-12-24 18:00 UTC",
+            "00:00",
+            "*:0/15",
+            "*-1,7-01",
+            "weekly UTC",
         ] {
             assert_eq!(calendar_fault(fine), None, "{fine}");
         }
         for wrong in [
-            "", " ", "UTC", "often", "Sunday3:00", "25:00", "*-13-*", "3:60", "Sun  03:00", "daily\nExecStart=x",
-            "0/0:00", "5..2:00", "%i", "daily weekly", "1-2-3-4", "*:*:*:*",
+            "",
+            " ",
+            "UTC",
+            "often",
+            "Sunday3:00",
+            "25:00",
+            "*-13-*",
+            "3:60",
+            "Sun  03:00",
+            "daily\nExecStart=x",
+            "0/0:00",
+            "5..2:00",
+            "%i",
+            "daily weekly",
+            "1-2-3-4",
+            "*:*:*:*",
         ] {
             assert!(calendar_fault(wrong).is_some(), "{wrong}");
         }
@@ -321,12 +348,25 @@ mod tests {
 
     #[test]
     fn moments_have_a_zone_and_are_in_the_calendar() {
-        for fine in ["2026-01-31 12:00:00+00", "2028-02-29T23:59:59.123456Z", "2026-12-01 00:00:00-05:30", "2026-12-01 00:00:00+0530"] {
+        for fine in [
+            "2026-01-31 12:00:00+00",
+            "2028-02-29T23:59:59.123456Z",
+            "2026-12-01 00:00:00-05:30",
+            "2026-12-01 00:00:00+0530",
+        ] {
             assert!(!moment_fault(fine), "{fine}");
         }
         for wrong in [
-            "2026-01-31 12:00:00", "2026-02-29 12:00:00Z", "2026-01-31", "yesterday", "2026-01-31 24:00:00Z",
-            "2026-01-31 12:00:00 UTC", "2026-01-31 12:00:00+16", "2026-01-31 12:00:00.Z", "2026-01-31 12:00:00+0", "é026-01-31 12:00:00Z",
+            "2026-01-31 12:00:00",
+            "2026-02-29 12:00:00Z",
+            "2026-01-31",
+            "yesterday",
+            "2026-01-31 24:00:00Z",
+            "2026-01-31 12:00:00 UTC",
+            "2026-01-31 12:00:00+16",
+            "2026-01-31 12:00:00.Z",
+            "2026-01-31 12:00:00+0",
+            "é026-01-31 12:00:00Z",
         ] {
             assert!(moment_fault(wrong), "{wrong}");
         }
@@ -334,7 +374,11 @@ mod tests {
 
     #[test]
     fn prefixes_meet_where_one_holds_the_other() {
-        assert!(ArchivePrefix::meets("a/b", "a/b") && ArchivePrefix::meets("a", "a/b") && ArchivePrefix::meets("a/b", "a"));
+        assert!(
+            ArchivePrefix::meets("a/b", "a/b")
+                && ArchivePrefix::meets("a", "a/b")
+                && ArchivePrefix::meets("a/b", "a")
+        );
         assert!(!ArchivePrefix::meets("a", "ab") && !ArchivePrefix::meets("a/b", "a/c"));
     }
 }

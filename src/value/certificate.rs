@@ -64,7 +64,8 @@ fn is_certificate(lines: &[&str]) -> bool {
         short @ ..0x80 => (short, rest),
         long => {
             let count = long - 0x80;
-            let Some((digits, content)) = rest.split_at_checked(count).filter(|_| (1..=4).contains(&count)) else {
+            let Some((digits, content)) = rest.split_at_checked(count).filter(|_| (1..=4).contains(&count))
+            else {
                 return false;
             };
             (digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit)), content)

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Archives a PostgreSQL server of this machine to a store that speaks S3, and makes others from that, with both tools.
+"""Archives a PostgreSQL server of this machine to a store that speaks S3, with both tools, and to a directory; and makes others from that.
 
-    tests/guests/archive.py VERSITYGW [pgbackrest|barman-cloud]
+    tests/guests/archive.py VERSITYGW [pgbackrest|barman-cloud|posix]
                                 needs root, PostgreSQL's server, pgbackrest, barman-cli-cloud, python3-boto3, openssl
 
 All of it runs in namespaces of its own, which end with it: network, mounts and processes.
@@ -23,7 +23,8 @@ RUN = pathlib.Path("/run/postgresql/virtwork.archive")
 STORE = WORK / "store"
 BUCKET = "archive"
 SECRET = "Kor7/Secret+Key%of the store"
-PROGRAM, TOOLS = "", ("pgbackrest", "barman-cloud")
+PROGRAM, TOOLS = "", ("pgbackrest", "barman-cloud", "posix")
+MOUNT = pathlib.Path("/mnt/virtwork-archive")
 tool = ""
 processes = {}
 
@@ -31,8 +32,8 @@ processes = {}
 def env(prefix, further=""):
     (pathlib.Path("/etc/virtwork") / "lab.env").write_text(f"""LAB=db
 REPLICA_COUNT=0
-ARCHIVE_TYPE=s3
-ARCHIVE_TOOL={tool}
+ARCHIVE_TYPE={'posix' if tool == 'posix' else 's3'}
+ARCHIVE_TOOL={'pgbackrest' if tool == 'posix' else tool}
 ARCHIVE_HOST=s3.test
 ARCHIVE_PORT=9443
 ARCHIVE_REGION=eu-west-1
@@ -85,7 +86,15 @@ def restart_service():
     start_service()
 
 
+def contents():
+    """Where the archive lies on this machine."""
+    return STORE / "posix" if tool == "posix" else STORE / "data" / BUCKET
+
+
 def start_store():
+    if tool == "posix":
+        run("mount", "--bind", STORE / "posix", MOUNT)
+        return
     with open(WORK / "store.log", "a") as log:
         processes["store"] = subprocess.Popen(
             [PROGRAM, "--port", ":9443", "--region", "eu-west-1", "--cert", WORK / "s3.crt", "--key", WORK / "s3.key", "posix",
@@ -96,6 +105,9 @@ def start_store():
 
 
 def stop_store():
+    if tool == "posix":
+        run("umount", "-l", MOUNT)
+        return
     processes["store"].kill()
     processes["store"].wait()
 
@@ -115,7 +127,9 @@ def make_store():
     STORE.mkdir()
     run("mount", "-o", "loop", WORK / "disk.img", STORE)
     (STORE / "data" / BUCKET).mkdir(parents=True)
-    start_store()
+    run("install", "-d", "-o", "postgres", STORE / "posix")
+    run("mount", "-t", "tmpfs", "tmpfs", "/mnt")
+    MOUNT.mkdir()
 
 
 def sql(statement, directory="/run/postgresql", user="postgres", database="postgres"):
@@ -244,7 +258,7 @@ def checked():
     expect(told[0]["result"] == "ok" and "pgbench" in told[0]["databases"], f"{told}")
     expect(not (WORK / "virtwork.archive/check").exists(), "the check leaves its copy")
     # The newest backup is damaged.
-    files = sorted(path for path in (STORE / "data" / BUCKET / "db").rglob("*") if path.is_file()
+    files = sorted(path for path in (contents() / "db").rglob("*") if path.is_file()
                    and (path.name in ("data.tar.gz",) or "bundle" in str(path) or "pg_control" in path.name or path.name.startswith("PG_VERSION")))
     victim = max(files, key=lambda path: path.stat().st_mtime)
     content = victim.read_bytes()
@@ -345,12 +359,12 @@ def point_in_time():
 def another_database():
     """Nobody archives over what is another's."""
     since = len(journal())
-    run("bash", "-c", 'f=$(find "$1" -name virtwork-archive.json); sed -i "s/\\"system\\": \\"[0-9]*/\\"system\\": \\"42/" "$f"', "-", STORE / "data" / BUCKET / "db")
+    run("bash", "-c", 'f=$(find "$1" -name virtwork-archive.json); sed -i "s/\\"system\\": \\"[0-9]*/\\"system\\": \\"42/" "$f"', "-", contents() / "db")
     restart_service()
     segments(1)
     told = wait_for("it is refused", lambda: said("archive-away", since), 60)
     expect("another database" in told[0]["reason"], f"{told}")
-    run("bash", "-c", 'find "$1" -name virtwork-archive.json -delete', "-", STORE / "data" / BUCKET / "db")
+    run("bash", "-c", 'find "$1" -name virtwork-archive.json -delete', "-", contents() / "db")
     archived()
 
 
@@ -404,15 +418,17 @@ def stories():
         print(f"-- {tool}", flush=True)
         (WORK / "archive.log").write_text("")
         env("db")
+        start_store()
         start_service()
-        sql(f"ALTER SYSTEM SET archive_command = '/usr/local/sbin/virtwork-archive-command push %f %p {tool}'")
+        sql("ALTER SYSTEM SET archive_command = '/usr/local/sbin/virtwork-archive-command push %f %p "
+            f"{'barman' if tool == 'barman-cloud' else 'pgbackrest'}'")
         load.server("restart")
         for story in STORIES:
             if not only or story.__name__ in only:
                 yield story
         stop_service()
-        run("rm", "-rf", STORE / "data" / BUCKET, WORK / "virtwork.archive")
-        (STORE / "data" / BUCKET).mkdir()
+        stop_store()
+        run("bash", "-c", 'rm -rf "$1"/* "$2"', "-", contents(), WORK / "virtwork.archive")
 
 
 if __name__ == "__main__":
