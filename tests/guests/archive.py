@@ -312,6 +312,59 @@ def standby():
     follower.end()
 
 
+def as_replica(directory, command):
+    """What a node of a lab says with the lab's own functions, on that data."""
+    script = f""". /usr/local/lib/virtwork/lib.sh; . /usr/local/lib/virtwork/standby.sh
+        PATH={BINARIES}:$PATH PGDATA={directory} PRIMARY_HOST=localhost; {command}"""
+    done = subprocess.run(["unshare", "--uts", "bash", "-c", 'hostname db-replica-0; exec bash -c "$1"', "-", script],
+                          capture_output=True, text=True)
+    expect(done.returncode == 0, f"{command}: {done.stdout}{done.stderr}")
+    return done.stdout.strip()
+
+
+def lost_slot():
+    """A standby whose slot is lost follows all the same where the archive has what is missing."""
+    sql("ALTER SYSTEM SET max_slot_wal_keep_size = '32MB'")
+    sql("SELECT pg_reload_conf(), pg_create_physical_replication_slot('db_replica_0', true)")
+    sql("DO $$ BEGIN CREATE ROLE replicator LOGIN REPLICATION; EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT pg_monitor TO replicator")
+    directory = WORK / "replica"
+    archive("standby", directory, "", "any")
+    run(*AS_POSTGRES, "touch", directory / "standby.signal")
+    with open(directory / "postgresql.auto.conf", "a") as conf:
+        conf.write("restore_command = '/usr/local/sbin/virtwork-archive-command get %f %p'\nprimary_slot_name = 'db_replica_0'\n"
+                   "primary_conninfo = 'host=localhost user=replicator'\n")
+    replica = Server(directory)
+    streams = "SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'"
+    wait_for("it streams", lambda: replica.ask(streams) == "t")
+    run(*AS_POSTGRES, f"{BINARIES}/pg_ctl", "stop", "-w", "-s", "-m", "fast", "-D", directory)
+
+    def is_lost():
+        segments(4)
+        sql("CHECKPOINT")
+        return sql("SELECT wal_status FROM pg_replication_slots") == "lost"
+
+    wait_for("the slot is lost", is_lost)
+    archived()
+    expect(as_replica(directory, "judge") == "follow slotless", f"with the archive: {as_replica(directory, 'judge')}")
+    said = as_replica(directory, "ARCHIVE_TYPE=; judge")
+    expect(said.startswith(("keep", "discard")) and "is lost" in said, f"without one: {said}")
+    stop_store()
+    restart_service()
+    said = as_replica(directory, "judge")
+    expect(said.startswith("wait") and "the archive does not answer" in said, f"while it is away: {said}")
+    start_store()
+    restart_service()
+    as_replica(directory, "ensure_slot")
+    expect(sql("SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'db_replica_0'") != "lost", "the slot stays lost")
+    replica = Server(directory)
+    wait_for("it streams again", lambda: replica.ask(streams) == "t")
+    replica.end()
+    wait_for("the slot is free", lambda: sql("SELECT active FROM pg_replication_slots") == "f")
+    sql("SELECT pg_drop_replication_slot('db_replica_0')")
+    sql("ALTER SYSTEM RESET max_slot_wal_keep_size")
+    sql("SELECT pg_reload_conf()")
+
+
 def point_in_time():
     system = sql("SELECT system_identifier FROM pg_control_system()")
     sql("SELECT pg_create_restore_point('long ago')")
@@ -396,14 +449,16 @@ def no_secret():
     expect(RUN.stat().st_mode & 0o077 == 0, "others can look into the directory")
 
 
-STORIES = (archives, killed, gone, bounded, retention, checked, standby, point_in_time, another_database, site_mark, no_secret)
+STORIES = (archives, killed, gone, bounded, retention, checked, standby, lost_slot, point_in_time, another_database, site_mark, no_secret)
 
 
 def stories():
     global tool, watch
     for name, place in (("archive/store.py", "lib/virtwork/store.py"), ("archive/virtwork-archive.py", "sbin/virtwork-archive"),
                         ("archive/virtwork-archive-command.sh", "sbin/virtwork-archive-command"),
-                        ("archive/virtwork-site-mark.py", "sbin/virtwork-site-mark")):
+                        ("archive/virtwork-site-mark.py", "sbin/virtwork-site-mark"), ("archive/archive.sh", "lib/virtwork/archive.sh"),
+                        ("common/lib.sh", "lib/virtwork/lib.sh"), ("common/wal.sh", "lib/virtwork/wal.sh"),
+                        ("manual/peers.sh", "lib/virtwork/peers.sh"), ("manual/standby.sh", "lib/virtwork/standby.sh")):
         run("install", "-D", "-m", "0755", REPOSITORY / "templates" / name, pathlib.Path("/usr/local", place))
     make_store()
     run("install", "-d", "-o", "postgres", "-m", "0700", RUN)
