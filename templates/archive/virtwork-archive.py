@@ -482,11 +482,12 @@ class Service:
                 elif self.tool.backups():
                     is_sure = True
                     continue
-                is_sure = back_up(full=True)
+                # The set-up stops the server once more, and begins anew after that.
+                is_sure = takes_writes() and back_up(full=True)
             except (Away, OSError) as error:
                 lab.log(f"no base backup yet: {error}")
             if not is_sure:
-                time.sleep(30)
+                time.sleep(10)
                 self.pushed.set()
 
 
@@ -514,9 +515,7 @@ def alone(name: str) -> Iterator[bool]:
 
 
 def back_up(full: bool = False) -> bool:
-    """Whether there is a new base backup, or none is to be made here."""
-    if not takes_writes():
-        return True
+    """Whether there is a new base backup."""
     with alone("backup.lock") as is_alone:
         if not is_alone:
             lab.log("another base backup is being made")
@@ -768,7 +767,8 @@ def main() -> int:
         if words[0] == "serve":
             Service().serve()
         elif words[0] == "backup":
-            return 0 if back_up() else 1
+            # The timer is on each node.
+            return 0 if not takes_writes() or back_up() else 1
         elif words[0] == "check":
             return 0 if check() else 1
         elif words[0] == "list":
