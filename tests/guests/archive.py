@@ -478,6 +478,7 @@ def stories():
         sql("ALTER SYSTEM SET archive_command = '/usr/local/sbin/virtwork-archive-command push %f %p "
             f"{'barman' if tool == 'barman-cloud' else 'pgbackrest'}'")
         load.server("restart")
+        sql("DROP TABLE IF EXISTS followed, precious, later, rows, noise")
         for story in STORIES:
             if not only or story.__name__ in only:
                 yield story
