@@ -167,9 +167,14 @@ class Pgbackrest(Tool):
         self.done(f"--pg1-path={path.parent.parent}", "archive-push", str(path))
 
     def fetch(self, name: str, path: pathlib.Path) -> bool:
-        done = self.command(f"--pg1-path={place()[1]}", "archive-get", name, str(path))
-        # Of an archive in which nothing was begun it says that files are missing (55), or the directory (103).
-        if done.returncode not in (0, 1, 55, 103):
+        # It wants to see whose WAL that is: of the data that asks, or of this node's.
+        data = path.parent.parent
+        if not (data / "global/pg_control").exists():
+            data = place()[1]
+        done = self.command(f"--pg1-path={data}", "archive-get", name, str(path))
+        # So it is called where nothing was archived yet.
+        is_empty = done.returncode in (55, 103) and "archive.info" in done.stderr
+        if done.returncode not in (0, 1) and not is_empty:
             raise Away(reason(done))
         return done.returncode == 0
 

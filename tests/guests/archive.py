@@ -69,8 +69,8 @@ def said(kind, since=0):
     return signals(journal()[since:], kind)
 
 
-def start_service():
-    archive("prepare", BINARIES, DATA)
+def start_service(data=DATA):
+    archive("prepare", BINARIES, data)
     with open(WORK / "archive.log", "a") as log:
         processes["service"] = subprocess.Popen([*AS_POSTGRES, "/usr/local/sbin/virtwork-archive", "serve"], stdout=log, stderr=log)
     wait_for("the service runs", (RUN / "alive").exists)
@@ -81,9 +81,9 @@ def stop_service():
     processes["service"].wait()
 
 
-def restart_service():
+def restart_service(data=DATA):
     stop_service()
-    start_service()
+    start_service(data)
 
 
 def contents():
@@ -383,7 +383,8 @@ def point_in_time():
     for target, value, has_precious in (("time", moment, "t"), ("lsn", position, "t"), ("name", "precious", "t"),
                                         ("name", "long ago", "f"), ("latest", "", "f")):
         env("other", f"RESTORE_FROM=db\nRESTORE_TARGET={target}\nRESTORE_VALUE='{value}'\n")
-        restart_service()
+        # As on a node that has no data yet.
+        restart_service(WORK / "none/main")
         directory, wal = WORK / "restored", WORK / "restored-wal"
         run("install", "-d", "-o", "postgres", "-m", "0700", wal)
         told = signals(archive("lab", directory, wal).stdout, "archive-restore")
