@@ -33,6 +33,8 @@ pub(super) struct Needs<'c> {
     pub(super) config: &'c Config,
     pub(super) postgresql: Postgresql,
     pub(super) pgbench: Pgbench,
+    /// `archive.max-pending-wal`.
+    pub(super) max_pending_wal: Field<PgSize>,
     /// Whether there are so many replicas that they raise the default of the slots' cap.
     pub(super) replicas_set_cap: bool,
     /// `postgresql.parameters`, where one of them takes part.
@@ -94,6 +96,7 @@ impl<'c> Needs<'c> {
             config,
             postgresql: section,
             pgbench: config.pgbench.or_default(),
+            max_pending_wal: config.archive.or_default().max_pending_wal,
             replicas_set_cap,
             settings,
             data_and_wal: sizing::data_and_wal(pgbench.scale, rows, wal),
@@ -121,6 +124,7 @@ impl<'c> Needs<'c> {
         Self {
             postgresql: Postgresql::default(),
             pgbench: Pgbench::default(),
+            max_pending_wal: Field::Absent,
             settings: Field::Absent,
             data_and_wal: disk,
             memory: sizing::LEAST_MEMORY,

@@ -167,9 +167,14 @@ class Pgbackrest(Tool):
         self.done(f"--pg1-path={path.parent.parent}", "archive-push", str(path))
 
     def fetch(self, name: str, path: pathlib.Path) -> bool:
-        done = self.command(f"--pg1-path={place()[1]}", "archive-get", name, str(path))
-        # Of an archive in which nothing was begun it says that files are missing (55), or the directory (103).
-        if done.returncode not in (0, 1, 55, 103):
+        # It wants to see whose WAL that is: of the data that asks, or of this node's.
+        data = path.parent.parent
+        if not (data / "global/pg_control").exists():
+            data = place()[1]
+        done = self.command(f"--pg1-path={data}", "archive-get", name, str(path))
+        # So it is called where nothing was archived yet.
+        is_empty = done.returncode in (55, 103) and "archive.info" in done.stderr
+        if done.returncode not in (0, 1) and not is_empty:
             raise Away(reason(done))
         return done.returncode == 0
 
@@ -482,11 +487,12 @@ class Service:
                 elif self.tool.backups():
                     is_sure = True
                     continue
-                is_sure = back_up(full=True)
+                # The set-up stops the server once more, and begins anew after that.
+                is_sure = takes_writes() and back_up(full=True)
             except (Away, OSError) as error:
                 lab.log(f"no base backup yet: {error}")
             if not is_sure:
-                time.sleep(30)
+                time.sleep(10)
                 self.pushed.set()
 
 
@@ -514,9 +520,7 @@ def alone(name: str) -> Iterator[bool]:
 
 
 def back_up(full: bool = False) -> bool:
-    """Whether there is a new base backup, or none is to be made here."""
-    if not takes_writes():
-        return True
+    """Whether there is a new base backup."""
     with alone("backup.lock") as is_alone:
         if not is_alone:
             lab.log("another base backup is being made")
@@ -768,7 +772,8 @@ def main() -> int:
         if words[0] == "serve":
             Service().serve()
         elif words[0] == "backup":
-            return 0 if back_up() else 1
+            # The timer is on each node.
+            return 0 if not takes_writes() or back_up() else 1
         elif words[0] == "check":
             return 0 if check() else 1
         elif words[0] == "list":

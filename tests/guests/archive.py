@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Archives a PostgreSQL server of this machine to a store that speaks S3, and makes others from that, with both tools.
+"""Archives a PostgreSQL server of this machine to a store that speaks S3, with both tools, and to a directory; and makes others from that.
 
-    tests/guests/archive.py VERSITYGW [pgbackrest|barman-cloud]
+    tests/guests/archive.py VERSITYGW [pgbackrest|barman-cloud|posix]
                                 needs root, PostgreSQL's server, pgbackrest, barman-cli-cloud, python3-boto3, openssl
 
 All of it runs in namespaces of its own, which end with it: network, mounts and processes.
@@ -23,7 +23,8 @@ RUN = pathlib.Path("/run/postgresql/virtwork.archive")
 STORE = WORK / "store"
 BUCKET = "archive"
 SECRET = "Kor7/Secret+Key%of the store"
-PROGRAM, TOOLS = "", ("pgbackrest", "barman-cloud")
+PROGRAM, TOOLS = "", ("pgbackrest", "barman-cloud", "posix")
+MOUNT = pathlib.Path("/mnt/virtwork-archive")
 tool = ""
 processes = {}
 
@@ -31,8 +32,8 @@ processes = {}
 def env(prefix, further=""):
     (pathlib.Path("/etc/virtwork") / "lab.env").write_text(f"""LAB=db
 REPLICA_COUNT=0
-ARCHIVE_TYPE=s3
-ARCHIVE_TOOL={tool}
+ARCHIVE_TYPE={'posix' if tool == 'posix' else 's3'}
+ARCHIVE_TOOL={'pgbackrest' if tool == 'posix' else tool}
 ARCHIVE_HOST=s3.test
 ARCHIVE_PORT=9443
 ARCHIVE_REGION=eu-west-1
@@ -68,8 +69,8 @@ def said(kind, since=0):
     return signals(journal()[since:], kind)
 
 
-def start_service():
-    archive("prepare", BINARIES, DATA)
+def start_service(data=DATA):
+    archive("prepare", BINARIES, data)
     with open(WORK / "archive.log", "a") as log:
         processes["service"] = subprocess.Popen([*AS_POSTGRES, "/usr/local/sbin/virtwork-archive", "serve"], stdout=log, stderr=log)
     wait_for("the service runs", (RUN / "alive").exists)
@@ -80,12 +81,20 @@ def stop_service():
     processes["service"].wait()
 
 
-def restart_service():
+def restart_service(data=DATA):
     stop_service()
-    start_service()
+    start_service(data)
+
+
+def contents():
+    """Where the archive lies on this machine."""
+    return STORE / "posix" if tool == "posix" else STORE / "data" / BUCKET
 
 
 def start_store():
+    if tool == "posix":
+        run("mount", "--bind", STORE / "posix", MOUNT)
+        return
     with open(WORK / "store.log", "a") as log:
         processes["store"] = subprocess.Popen(
             [PROGRAM, "--port", ":9443", "--region", "eu-west-1", "--cert", WORK / "s3.crt", "--key", WORK / "s3.key", "posix",
@@ -96,6 +105,9 @@ def start_store():
 
 
 def stop_store():
+    if tool == "posix":
+        run("umount", "-l", MOUNT)
+        return
     processes["store"].kill()
     processes["store"].wait()
 
@@ -115,7 +127,9 @@ def make_store():
     STORE.mkdir()
     run("mount", "-o", "loop", WORK / "disk.img", STORE)
     (STORE / "data" / BUCKET).mkdir(parents=True)
-    start_store()
+    run("install", "-d", "-o", "postgres", STORE / "posix")
+    run("mount", "-t", "tmpfs", "tmpfs", "/mnt")
+    MOUNT.mkdir()
 
 
 def sql(statement, directory="/run/postgresql", user="postgres", database="postgres"):
@@ -244,7 +258,7 @@ def checked():
     expect(told[0]["result"] == "ok" and "pgbench" in told[0]["databases"], f"{told}")
     expect(not (WORK / "virtwork.archive/check").exists(), "the check leaves its copy")
     # The newest backup is damaged.
-    files = sorted(path for path in (STORE / "data" / BUCKET / "db").rglob("*") if path.is_file()
+    files = sorted(path for path in (contents() / "db").rglob("*") if path.is_file()
                    and (path.name in ("data.tar.gz",) or "bundle" in str(path) or "pg_control" in path.name or path.name.startswith("PG_VERSION")))
     victim = max(files, key=lambda path: path.stat().st_mtime)
     content = victim.read_bytes()
@@ -298,6 +312,59 @@ def standby():
     follower.end()
 
 
+def as_replica(directory, command):
+    """What a node of a lab says with the lab's own functions, on that data."""
+    script = f""". /usr/local/lib/virtwork/lib.sh; . /usr/local/lib/virtwork/standby.sh
+        PATH={BINARIES}:$PATH PGDATA={directory} PRIMARY_HOST=localhost; {command}"""
+    done = subprocess.run(["unshare", "--uts", "bash", "-c", 'hostname db-replica-0; exec bash -c "$1"', "-", script],
+                          capture_output=True, text=True)
+    expect(done.returncode == 0, f"{command}: {done.stdout}{done.stderr}")
+    return done.stdout.strip()
+
+
+def lost_slot():
+    """A standby whose slot is lost follows all the same where the archive has what is missing."""
+    sql("ALTER SYSTEM SET max_slot_wal_keep_size = '32MB'")
+    sql("SELECT pg_reload_conf(), pg_create_physical_replication_slot('db_replica_0', true)")
+    sql("DO $$ BEGIN CREATE ROLE replicator LOGIN REPLICATION; EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT pg_monitor TO replicator")
+    directory = WORK / "replica"
+    archive("standby", directory, "", "any")
+    run(*AS_POSTGRES, "touch", directory / "standby.signal")
+    with open(directory / "postgresql.auto.conf", "a") as conf:
+        conf.write("restore_command = '/usr/local/sbin/virtwork-archive-command get %f %p'\nprimary_slot_name = 'db_replica_0'\n"
+                   "primary_conninfo = 'host=localhost user=replicator'\n")
+    replica = Server(directory)
+    streams = "SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'"
+    wait_for("it streams", lambda: replica.ask(streams) == "t")
+    run(*AS_POSTGRES, f"{BINARIES}/pg_ctl", "stop", "-w", "-s", "-m", "fast", "-D", directory)
+
+    def is_lost():
+        segments(4)
+        sql("CHECKPOINT")
+        return sql("SELECT wal_status FROM pg_replication_slots") == "lost"
+
+    wait_for("the slot is lost", is_lost)
+    archived()
+    expect(as_replica(directory, "judge") == "follow slotless", f"with the archive: {as_replica(directory, 'judge')}")
+    said = as_replica(directory, "ARCHIVE_TYPE=; judge")
+    expect(said.startswith(("keep", "discard")) and "is lost" in said, f"without one: {said}")
+    stop_store()
+    restart_service()
+    said = as_replica(directory, "judge")
+    expect(said.startswith("wait") and "the archive does not answer" in said, f"while it is away: {said}")
+    start_store()
+    restart_service()
+    as_replica(directory, "ensure_slot")
+    expect(sql("SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'db_replica_0'") != "lost", "the slot stays lost")
+    replica = Server(directory)
+    wait_for("it streams again", lambda: replica.ask(streams) == "t")
+    replica.end()
+    wait_for("the slot is free", lambda: sql("SELECT active FROM pg_replication_slots") == "f")
+    sql("SELECT pg_drop_replication_slot('db_replica_0')")
+    sql("ALTER SYSTEM RESET max_slot_wal_keep_size")
+    sql("SELECT pg_reload_conf()")
+
+
 def point_in_time():
     system = sql("SELECT system_identifier FROM pg_control_system()")
     sql("SELECT pg_create_restore_point('long ago')")
@@ -316,7 +383,8 @@ def point_in_time():
     for target, value, has_precious in (("time", moment, "t"), ("lsn", position, "t"), ("name", "precious", "t"),
                                         ("name", "long ago", "f"), ("latest", "", "f")):
         env("other", f"RESTORE_FROM=db\nRESTORE_TARGET={target}\nRESTORE_VALUE='{value}'\n")
-        restart_service()
+        # As on a node that has no data yet.
+        restart_service(WORK / "none/main")
         directory, wal = WORK / "restored", WORK / "restored-wal"
         run("install", "-d", "-o", "postgres", "-m", "0700", wal)
         told = signals(archive("lab", directory, wal).stdout, "archive-restore")
@@ -345,12 +413,12 @@ def point_in_time():
 def another_database():
     """Nobody archives over what is another's."""
     since = len(journal())
-    run("bash", "-c", 'f=$(find "$1" -name virtwork-archive.json); sed -i "s/\\"system\\": \\"[0-9]*/\\"system\\": \\"42/" "$f"', "-", STORE / "data" / BUCKET / "db")
+    run("bash", "-c", 'f=$(find "$1" -name virtwork-archive.json); sed -i "s/\\"system\\": \\"[0-9]*/\\"system\\": \\"42/" "$f"', "-", contents() / "db")
     restart_service()
     segments(1)
     told = wait_for("it is refused", lambda: said("archive-away", since), 60)
     expect("another database" in told[0]["reason"], f"{told}")
-    run("bash", "-c", 'find "$1" -name virtwork-archive.json -delete', "-", STORE / "data" / BUCKET / "db")
+    run("bash", "-c", 'find "$1" -name virtwork-archive.json -delete', "-", contents() / "db")
     archived()
 
 
@@ -382,14 +450,16 @@ def no_secret():
     expect(RUN.stat().st_mode & 0o077 == 0, "others can look into the directory")
 
 
-STORIES = (archives, killed, gone, bounded, retention, checked, standby, point_in_time, another_database, site_mark, no_secret)
+STORIES = (archives, killed, gone, bounded, retention, checked, standby, lost_slot, point_in_time, another_database, site_mark, no_secret)
 
 
 def stories():
     global tool, watch
     for name, place in (("archive/store.py", "lib/virtwork/store.py"), ("archive/virtwork-archive.py", "sbin/virtwork-archive"),
                         ("archive/virtwork-archive-command.sh", "sbin/virtwork-archive-command"),
-                        ("archive/virtwork-site-mark.py", "sbin/virtwork-site-mark")):
+                        ("archive/virtwork-site-mark.py", "sbin/virtwork-site-mark"), ("archive/archive.sh", "lib/virtwork/archive.sh"),
+                        ("common/lib.sh", "lib/virtwork/lib.sh"), ("common/wal.sh", "lib/virtwork/wal.sh"),
+                        ("manual/peers.sh", "lib/virtwork/peers.sh"), ("manual/standby.sh", "lib/virtwork/standby.sh")):
         run("install", "-D", "-m", "0755", REPOSITORY / "templates" / name, pathlib.Path("/usr/local", place))
     make_store()
     run("install", "-d", "-o", "postgres", "-m", "0700", RUN)
@@ -404,15 +474,18 @@ def stories():
         print(f"-- {tool}", flush=True)
         (WORK / "archive.log").write_text("")
         env("db")
+        start_store()
         start_service()
-        sql(f"ALTER SYSTEM SET archive_command = '/usr/local/sbin/virtwork-archive-command push %f %p {tool}'")
+        sql("ALTER SYSTEM SET archive_command = '/usr/local/sbin/virtwork-archive-command push %f %p "
+            f"{'barman' if tool == 'barman-cloud' else 'pgbackrest'}'")
         load.server("restart")
+        sql("DROP TABLE IF EXISTS followed, precious, later, rows, noise")
         for story in STORIES:
             if not only or story.__name__ in only:
                 yield story
         stop_service()
-        run("rm", "-rf", STORE / "data" / BUCKET, WORK / "virtwork.archive")
-        (STORE / "data" / BUCKET).mkdir()
+        stop_store()
+        run("bash", "-c", 'rm -rf "$1"/* "$2"', "-", contents(), WORK / "virtwork.archive")
 
 
 if __name__ == "__main__":
