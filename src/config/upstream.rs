@@ -29,7 +29,7 @@ section! {
         /// What the nodes ask of its certificate, in the words of libpq. What verifies needs the CA.
         "sslmode" => sslmode: SslMode {
             default: Words("`verify-full` with `tls`; without it has to be given"),
-            example: "require",
+            example: "verify-ca",
             with: "host: production-primary.example.com",
             objects: &["ConfigMap"],
             change: Restart,

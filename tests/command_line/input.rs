@@ -253,6 +253,8 @@ fn the_example_and_the_goldens_hold_every_key() {
         "archive",
         "archive-patroni",
         "archive-restored",
+        "exposed",
+        "standby-site",
     ]
     .map(|case| golden(&format!("{case}/gen.yaml")))
     .concat()
@@ -270,7 +272,7 @@ fn the_example_and_the_goldens_hold_every_key() {
 fn the_example_stays_valid_when_its_lines_are_uncommented() {
     // `#key` and `#  key` are keys, `# words` are not; the last keys exclude others, as their comments say, or get a note
     let uncommented = "gen --print example | sed -E 's/^#([^ ]|  )/\\1/' | \
-                       grep -Ev '^ *(data-source|root-disk-size|instancetype|existing-secret: lab|synchronous|period|partition|nfs|lsn|name: before|latest)' > gen.yaml";
+                       grep -Ev '^ *(data-source|root-disk-size|instancetype|existing-secret: lab|synchronous|period|partition|insecure|nfs|lsn|name: before|latest)' > gen.yaml";
     empty()
         .run(bash(uncommented).writes(["gen.yaml"]))
         .reads("gen.yaml", "…\n  cpu-cores: 2 …")
