@@ -13,6 +13,8 @@
 PROMOTED=virtwork.promoted
 # Of a node of a standby site: the other site, for when the config names it no longer.
 FOLLOWED=virtwork.upstream
+# Of the head of a standby site: with which timeline this site had taken over before it followed the other one again.
+GIVEN_BACK=virtwork.given-back
 # Where libpq reads the CA: SELinux lets PostgreSQL read it there.
 UPSTREAM_CA_FILE=/run/postgresql/virtwork.upstream-ca.crt
 # The mark in the archive: `read` prints it as a line of JSON, and ends with 1 where there is none, with another status where the
@@ -79,6 +81,14 @@ is_upstream_newer() {
 has_taken_over() {
   data_facts "$PGDATA" && [[ $(as_postgres timeout 20 psql -XAtqw -d postgres \
     -c "SELECT timeline FROM virtwork.sites WHERE site = '$LAB'" 2>/dev/null) == "$DATA_TIMELINE" ]]
+}
+
+# The newest timeline with which this site took over, 0 for never. Fails when nobody says: a warm standby takes no queries.
+own_takeover() {
+  local answer statement="SELECT coalesce(max(timeline), 0) FROM virtwork.sites WHERE site = '$LAB'"
+  answer=$(as_postgres timeout 20 psql -XAtqw -d postgres -c "$statement" 2>/dev/null) ||
+    answer=$(ask_upstream "$statement" 2>/dev/null) || answer=''
+  [[ $answer =~ ^[0-9]{1,9}$ ]] && printf '%s' "$answer"
 }
 
 has_mark() {
@@ -375,7 +385,7 @@ if declare -F set_up >/dev/null; then
   keep forget_primary
   forget_primary() {
     former_forget_primary "$1"
-    rm -f "$1"/{"$PROMOTED","$FOLLOWED"}
+    rm -f "$1"/{"$PROMOTED","$FOLLOWED","$GIVEN_BACK"}
   }
 
   keep may_clone
@@ -420,7 +430,7 @@ fi
 # The watcher.
 
 if keep ask_for_newer; then
-  site_asked_at=-60 upstream_asked_at=-60 promoted_at=-60
+  site_asked_at=-60 upstream_asked_at=-60 promoted_at=-60 given_back_at=-60
 
   # The other nodes of this lab do not know of the other site.
   ask_for_newer() {
@@ -476,12 +486,41 @@ if keep ask_for_newer; then
       write_as_postgres "$PGDATA/$FOLLOWED" "$UPSTREAM_HOST" || true
     fi
     # Once it is known whom it follows.
-    if [[ $UPSTREAM_PROMOTE == yes && $NODE == "$UPSTREAM_HEAD" && -e $PGDATA/standby.signal && $PRIMARY_HOST == "$UPSTREAM_HOST" ]] &&
-      [[ $state == @(streaming|waiting) ]] && ((NOW - promoted_at >= 60)) && ! has_taken_over; then
-      promoted_at=$NOW
+    if [[ $NODE == "$UPSTREAM_HEAD" && -e $PGDATA/standby.signal && $PRIMARY_HOST == "$UPSTREAM_HOST" ]]; then
+      if [[ $UPSTREAM_PROMOTE == yes ]]; then
+        take_over_once
+      elif [[ $state == streaming ]] && ((NOW - given_back_at >= 10)); then
+        given_back_at=$NOW
+        note_given_back || true
+      fi
+    fi
+  }
+
+  # A `promote: true` that stands in the config still when the other site has taken over in turn asks for nothing any more: two
+  # sites with one would take the writes from each other for ever. It does again where this site has followed without it.
+  take_over_once() {
+    local taken
+    [[ $state == @(streaming|waiting) ]] && ((NOW - promoted_at >= 60)) && ! has_taken_over || return 0
+    promoted_at=$NOW
+    if ! taken=$(own_takeover); then
+      log "the config has \`promote: true\`, and nobody says whether this site has taken over already: trying on"
+    elif ((taken == 0 || taken > DATA_TIMELINE)) || [[ $taken == "$(cat "$PGDATA/$GIVEN_BACK" 2>/dev/null)" ]]; then
       log "the config has \`promote: true\`: promoting this site"
       systemd-run --quiet --collect --unit=virtwork-site-promote --property=SyslogIdentifier=virtwork-promote \
         /usr/local/sbin/virtwork-promote || true
+    else
+      promoted_at=$((NOW + 3600))
+      log "the config's \`promote: true\` was done with timeline $taken, and $UPSTREAM_HOST has gone on since: this site follows;" \
+        "remove it, or run \`virtwork-promote\` to take over again"
+    fi
+  }
+
+  # Where it was only demanded so far nothing is over.
+  note_given_back() {
+    local taken
+    data_facts "$PGDATA" && taken=$(own_takeover) || return 1
+    if ((taken != 0 && taken <= DATA_TIMELINE)) && [[ $(cat "$PGDATA/$GIVEN_BACK" 2>/dev/null) != "$taken" ]]; then
+      write_as_postgres "$PGDATA/$GIVEN_BACK" "$taken"
     fi
   }
 fi
@@ -505,6 +544,7 @@ CREATE TABLE IF NOT EXISTS virtwork.sites (
   at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE virtwork.sites IS 'which site took over, and with which timeline: all others stop writing';
+SELECT format('GRANT SELECT ON virtwork.sites TO %I', rolname) FROM pg_roles WHERE rolname = 'replicator' \gexec
 CREATE FUNCTION virtwork.yield_to(text, integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp SET synchronous_commit = local AS $$
 BEGIN
