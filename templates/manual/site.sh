@@ -544,7 +544,6 @@ CREATE TABLE IF NOT EXISTS virtwork.sites (
   at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE virtwork.sites IS 'which site took over, and with which timeline: all others stop writing';
-SELECT format('GRANT SELECT ON virtwork.sites TO %I', rolname) FROM pg_roles WHERE rolname = 'replicator' \gexec
 CREATE FUNCTION virtwork.yield_to(text, integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp SET synchronous_commit = local AS $$
 BEGIN
@@ -560,10 +559,13 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION virtwork.yield_to(text, integer) IS 'has this site stop writing, for another one that takes over';
 REVOKE ALL ON FUNCTION virtwork.yield_to(text, integer) FROM PUBLIC;
-SELECT format('GRANT EXECUTE ON FUNCTION virtwork.yield_to(text, integer) TO %I', rolname)
-  FROM pg_roles WHERE rolname = 'replicator' \gexec
 COMMIT;
 \endif
+-- the role is made after the first start
+SELECT format('GRANT EXECUTE ON FUNCTION virtwork.yield_to(text, integer) TO %I', rolname) FROM pg_roles
+  WHERE rolname = 'replicator' AND NOT has_function_privilege(oid, 'virtwork.yield_to(text, integer)', 'EXECUTE') \gexec
+SELECT format('GRANT SELECT ON virtwork.sites TO %I', rolname) FROM pg_roles
+  WHERE rolname = 'replicator' AND NOT has_table_privilege(oid, 'virtwork.sites', 'SELECT') \gexec
 INSERT INTO virtwork.sites AS known (site, timeline)
   SELECT :'site', timeline FROM (VALUES (('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer)) AS own (timeline)
     WHERE :'site' <> '' AND NOT EXISTS (SELECT FROM virtwork.sites AS newer WHERE newer.site = :'site' AND newer.timeline >= own.timeline)
