@@ -120,9 +120,10 @@ mark_value() {
   sed -nE "s/^.*\"$1\": *$2[,}].*\$/\\1/p" <<<"$3" | head -n 1
 }
 
-# Whether the mark is another site's, which has gone on with this data. Sets NEWER.
+# is_marked_by_other TIMELINE: whether the mark is another site's, which has gone on with this data, on TIMELINE or a newer one. A
+# primary may have come to the same one, by a failover within its site; a standby has it from the other site. Sets NEWER.
 is_marked_by_other() {
-  [[ -n $MARK_SITE && $MARK_SITE != "$LAB" && $MARK_SYSTEM == "$DATA_SYSTEM" ]] && ((MARK_TIMELINE > DATA_TIMELINE)) &&
+  [[ -n $MARK_SITE && $MARK_SITE != "$LAB" && $MARK_SYSTEM == "$DATA_SYSTEM" ]] && ((MARK_TIMELINE >= $1)) &&
     NEWER="$MARK_SITE $MARK_TIMELINE"
 }
 
@@ -362,7 +363,7 @@ if declare -F set_up >/dev/null; then
       said=$WHY
       pause 5
     done
-    if is_marked_by_other; then
+    if is_marked_by_other "$DATA_TIMELINE"; then
       # shellcheck disable=SC2086  # two words
       fence $NEWER
       refuse "$(fenced_reason)"
@@ -436,7 +437,7 @@ if keep ask_for_newer; then
   ask_for_newer() {
     former_ask_for_newer
     ((NOW - site_asked_at >= 10)) && data_facts "$PGDATA" || return 0
-    if has_mark && read_mark && is_marked_by_other; then
+    if has_mark && read_mark && is_marked_by_other "$DATA_TIMELINE"; then
       stop_writing
     fi
     if is_standby_site && ((NOW - upstream_asked_at >= 10)); then
@@ -591,6 +592,7 @@ if keep check_standbys; then
     local attempt answer followed
     has_taken_over && return
     if ! is_standby_site; then
+      heed_mark
       followed=$(cat "$PGDATA/$FOLLOWED" 2>/dev/null) || followed=''
       [[ -z $followed ]] || has_mark ||
         object "this site followed $followed, which may still accept writes, and the config no longer says how it is reached: put" \
@@ -599,6 +601,7 @@ if keep check_standbys; then
     fi
     if ! upstream_facts; then
       has_mark || object "$WHY: nothing proves that it accepts no writes any more; stop it first, and then give --force"
+      heed_mark
       log "warning: $WHY: a primary that still runs there accepts writes until it sees that this site took over"
     elif [[ $OTHER_SYSTEM != "$DATA_SYSTEM" ]]; then
       object "the data of $UPSTREAM_HOST is of another system than that of this node"
@@ -630,6 +633,15 @@ if keep check_standbys; then
     fi
   }
 
+  # Where the other site does not say itself how far it is.
+  heed_mark() {
+    local WHY
+    if has_mark && read_mark && is_marked_by_other $((DATA_TIMELINE + 1)); then
+      object "by the archive's mark the site $MARK_SITE took over on timeline $MARK_TIMELINE, and this node is on $DATA_TIMELINE: let it" \
+        "follow first"
+    fi
+  }
+
   # A server that stops sends everything to the standbys that stream, its shutdown last.
   is_shut_down() {
     local attempt timeline position start size
@@ -648,9 +660,12 @@ if keep check_standbys; then
   mark_site() {
     local answer node='' timeline
     read -r node timeline _ 2>/dev/null <"$(fenced_file)" || true
-    is_standby_site || [[ -e $PGDATA/$FOLLOWED ]] || { [[ -n $node ]] && ! is_node "$node"; } || return 0
+    has_mark && read_mark && is_marked_by_other $((DATA_TIMELINE + 1)) || MARK_TIMELINE=''
+    is_standby_site || [[ -e $PGDATA/$FOLLOWED || -n $MARK_TIMELINE ]] || { [[ -n $node ]] && ! is_node "$node"; } || return 0
     if has_mark && ! has_taken_over; then
       [[ ${timeline:-} =~ ^[0-9]{1,5}$ ]] && ((timeline > DATA_TIMELINE)) || timeline=$DATA_TIMELINE
+      # Asked for by force: newer than that of the site that is left.
+      [[ -z $MARK_TIMELINE ]] || ((MARK_TIMELINE <= timeline)) || timeline=$MARK_TIMELINE
       answer=$(timeout 60 "$SITE_MARK" write "$LAB" "$DATA_SYSTEM" "$((timeline + 1))" 2>&1) ||
         object "the archive does not take the mark of this site ($(reason "$answer"))"
       WHY='the archive does not give the mark of this site back'
