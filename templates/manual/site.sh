@@ -467,6 +467,10 @@ if keep ask_for_newer; then
       else
         log "warning: $UPSTREAM_HOST does not stop: two sites accept writes; stop it"
       fi
+    elif [[ -z ${RIVAL:-} && $OTHER_SYSTEM == "$DATA_SYSTEM" && $OTHER_RECOVERY == f && $OTHER_TIMELINE == "$DATA_TIMELINE" ]]; then
+      # Each was promoted without the other, and neither is the newer one.
+      RIVAL=yes
+      log "warning: $UPSTREAM_HOST accepts writes on the same timeline, $DATA_TIMELINE: two sites accept writes; stop one of them"
     fi
     upstream_asked_at=$NOW
   }
@@ -562,11 +566,11 @@ COMMENT ON FUNCTION virtwork.yield_to(text, integer) IS 'has this site stop writ
 REVOKE ALL ON FUNCTION virtwork.yield_to(text, integer) FROM PUBLIC;
 COMMIT;
 \endif
--- the role is made after the first start
-SELECT format('GRANT EXECUTE ON FUNCTION virtwork.yield_to(text, integer) TO %I', rolname) FROM pg_roles
-  WHERE rolname = 'replicator' AND NOT has_function_privilege(oid, 'virtwork.yield_to(text, integer)', 'EXECUTE') \gexec
-SELECT format('GRANT SELECT ON virtwork.sites TO %I', rolname) FROM pg_roles
-  WHERE rolname = 'replicator' AND NOT has_table_privilege(oid, 'virtwork.sites', 'SELECT') \gexec
+-- At the first start of a lab the role is still to come.
+SELECT format('GRANT USAGE ON SCHEMA virtwork TO %1$I; GRANT SELECT ON virtwork.sites TO %1$I;'
+    ' GRANT EXECUTE ON FUNCTION virtwork.yield_to(text, integer) TO %1$I', rolname)
+  FROM pg_roles WHERE rolname = 'replicator' AND NOT (has_schema_privilege(oid, 'virtwork', 'USAGE')
+    AND has_table_privilege(oid, 'virtwork.sites', 'SELECT') AND has_function_privilege(oid, 'virtwork.yield_to(text, integer)', 'EXECUTE')) \gexec
 INSERT INTO virtwork.sites AS known (site, timeline)
   SELECT :'site', timeline FROM (VALUES (('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer)) AS own (timeline)
     WHERE :'site' <> '' AND NOT EXISTS (SELECT FROM virtwork.sites AS newer WHERE newer.site = :'site' AND newer.timeline >= own.timeline)
@@ -582,9 +586,22 @@ if keep check_standbys; then
   check_standbys() {
     local end
     [[ -e $(fenced_file) ]] || hand_over
+    [[ ${OTHER_STOPPED:-no} == no ]] || settle
     end=$(end_of_wal "$PGDATA") || give_up "where the WAL in $PGDATA ends cannot be told"
     former_check_standbys "${end#* }"
     mark_site
+  }
+
+  # What arrived last goes on to the other nodes, and that is no sign of another primary.
+  settle() {
+    local attempt before='' now
+    for ((attempt = 0; attempt < 30; attempt++)); do
+      ask_peers /node/position
+      now=$(printf '%s\n' "${PEERS[@]}" | sort)
+      ((attempt == 0)) || [[ $now != "$before" ]] || return 0
+      before=$now
+      pause 1
+    done
   }
 
   # The other site has to stop first, or to be proven stopped.
@@ -629,7 +646,8 @@ if keep check_standbys; then
       OTHER_STOPPED=yes
       log "$UPSTREAM_HOST accepts no more writes"
       is_shut_down ||
-        log "warning: the WAL here does not end with the shutdown of $UPSTREAM_HOST: what it wrote last may be missing; it stays there"
+        object "the WAL here does not end with the shutdown of $UPSTREAM_HOST: what it wrote last may be missing, and stays there; have" \
+          "that one go on and this node stream first, with \`virtwork-promote --force\` there, or give --force here"
     fi
   }
 
@@ -642,15 +660,19 @@ if keep check_standbys; then
     fi
   }
 
-  # A server that stops sends everything to the standbys that stream, its shutdown last.
+  # A server that stops sends everything to the standbys that stream, its shutdown last: after a checkpoint, which takes its time.
   is_shut_down() {
-    local attempt timeline position start size
+    local timeline position start size last=0 patience=10
+    # A warm one does not say whether it streams.
+    [[ $STANDBY_MODE == hot ]] || patience=60
     size=$(control_value "$PGDATA" 'Bytes per WAL segment') || return 1
-    for ((attempt = 0; attempt < 20; attempt++)); do
+    for ((SECONDS = 0; SECONDS < last + patience && SECONDS < 600; )); do
       read -r timeline position < <(end_of_wal "$PGDATA") || return 1
       start=$(((position - 1) / size * size))
       pg_waldump -p "$PGDATA/pg_wal" -t "$timeline" -s "$(text_lsn "$start")" -e "$(text_lsn "$position")" 2>/dev/null |
         tail -n 1 | grep -q CHECKPOINT_SHUTDOWN && return
+      [[ -z $(as_postgres timeout 20 psql -XAtqw -d postgres \
+        -c "SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'" 2>/dev/null) ]] || last=$SECONDS
       pause 0.5
     done
     return 1
