@@ -389,6 +389,57 @@ mod tests {
         }
     }
 
+    /// What a program has when it begins its own work: itself, and all that it sources.
+    fn composed(path: &str, seen: &mut BTreeSet<&'static str>) -> String {
+        let mut text = String::new();
+        for file in all().filter(|file| file.path == path) {
+            if seen.insert(file.template) {
+                text += file.content;
+                let sourced = file.content.lines().filter_map(|line| line.trim_start().strip_prefix(". "));
+                text.extend(sourced.map(|path| composed(path, seen)));
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn what_stands_in_front_of_a_function_finds_it() {
+        let site = all().find(|file| file.key() == "site.sh").unwrap().content;
+        let programs: Vec<_> = BEGINNINGS
+            .iter()
+            .map(|(key, _)| {
+                composed(all().find(|file| file.key() == *key).unwrap().path, &mut BTreeSet::new())
+            })
+            .collect();
+        let kept: Vec<_> = site
+            .lines()
+            .filter_map(|line| {
+                let line = line.trim_start();
+                line.strip_prefix("if ").unwrap_or(line).strip_prefix("keep ")
+            })
+            .map(|rest| rest.split([';', ' ']).next().unwrap())
+            .collect();
+        assert!(kept.len() > 20, "{kept:?}");
+        for name in kept {
+            let definition = format!("\n{name}() {{\n");
+            assert!(programs.iter().any(|program| program.contains(&definition)), "nothing has {name}");
+            let own = format!("{name}() {{");
+            assert!(site.lines().any(|line| line.trim_start() == own), "nothing takes the place of {name}");
+        }
+    }
+
+    #[test]
+    fn verdicts_that_are_judged_anew_are_given() {
+        let content = |key| all().find(|file| file.key() == key).unwrap().content;
+        for verdict in
+            ["keep it has WAL up to ", "keep it is on timeline ", "wait the primary has only just started"]
+        {
+            for key in ["standby.sh", "site.sh"] {
+                assert!(content(key).contains(verdict), "{key}: {verdict}");
+            }
+        }
+    }
+
     #[test]
     fn each_file_has_a_key_of_its_own_that_a_config_map_takes() {
         let images = ["fedora:44", "debian:13"];

@@ -186,6 +186,7 @@ pub(super) fn plan(
             format!("write at least `{LEAST_PENDING}`, or leave it out"),
         );
     }
+    check_standby_site(config, section, problems);
     let prefix = archive.prefix.get().map_or(names.lab().to_owned(), ArchivePrefix::to_string);
     let text = |calendar: &Field<Calendar>, usual: &str| {
         calendar.get().map_or(usual.to_owned(), Calendar::to_string)
@@ -202,6 +203,24 @@ pub(super) fn plan(
         restore: restore(config, archive, &prefix, problems),
         prefix,
     })
+}
+
+/// Both sites have one archive: what is under the name of this one is not the other's.
+fn check_standby_site(config: &Config, section: &Spanned<Archive>, problems: &mut Problems) {
+    if config.upstream.spanned().is_none() {
+        return;
+    }
+    if !section.value.prefix.is_present() {
+        missing(section, "prefix", "that of the other site: a standby site goes on from the archive of both", problems);
+    }
+    if config.restore.spanned().is_some() {
+        problems.contradiction(
+            Code::ExclusiveKeys,
+            &[(&config.restore, "data of a moment"), (&config.upstream, "and that of the other site")],
+            "a standby site has the data of the site that it follows, never what `restore` makes",
+            "remove `restore`, or remove `upstream`",
+        );
+    }
 }
 
 fn missing(section: &Spanned<Archive>, key: &str, what: &str, problems: &mut Problems) {

@@ -13,6 +13,8 @@
 PROMOTED=virtwork.promoted
 # Of a node of a standby site: the other site, for when the config names it no longer.
 FOLLOWED=virtwork.upstream
+# Of the head of a standby site: with which timeline this site had taken over before it followed the other one again.
+GIVEN_BACK=virtwork.given-back
 # Where libpq reads the CA: SELinux lets PostgreSQL read it there.
 UPSTREAM_CA_FILE=/run/postgresql/virtwork.upstream-ca.crt
 # The mark in the archive: `read` prints it as a line of JSON, and ends with 1 where there is none, with another status where the
@@ -81,6 +83,14 @@ has_taken_over() {
     -c "SELECT timeline FROM virtwork.sites WHERE site = '$LAB'" 2>/dev/null) == "$DATA_TIMELINE" ]]
 }
 
+# The newest timeline with which this site took over, 0 for never. Fails when nobody says: a warm standby takes no queries.
+own_takeover() {
+  local answer statement="SELECT coalesce(max(timeline), 0) FROM virtwork.sites WHERE site = '$LAB'"
+  answer=$(as_postgres timeout 20 psql -XAtqw -d postgres -c "$statement" 2>/dev/null) ||
+    answer=$(ask_upstream "$statement" 2>/dev/null) || answer=''
+  [[ $answer =~ ^[0-9]{1,9}$ ]] && printf '%s' "$answer"
+}
+
 has_mark() {
   [[ -x $SITE_MARK ]]
 }
@@ -110,9 +120,10 @@ mark_value() {
   sed -nE "s/^.*\"$1\": *$2[,}].*\$/\\1/p" <<<"$3" | head -n 1
 }
 
-# Whether the mark is another site's, which has gone on with this data. Sets NEWER.
+# is_marked_by_other TIMELINE: whether the mark is another site's, which has gone on with this data, on TIMELINE or a newer one. A
+# primary may have come to the same one, by a failover within its site; a standby has it from the other site. Sets NEWER.
 is_marked_by_other() {
-  [[ -n $MARK_SITE && $MARK_SITE != "$LAB" && $MARK_SYSTEM == "$DATA_SYSTEM" ]] && ((MARK_TIMELINE > DATA_TIMELINE)) &&
+  [[ -n $MARK_SITE && $MARK_SITE != "$LAB" && $MARK_SYSTEM == "$DATA_SYSTEM" ]] && ((MARK_TIMELINE >= $1)) &&
     NEWER="$MARK_SITE $MARK_TIMELINE"
 }
 
@@ -352,7 +363,7 @@ if declare -F set_up >/dev/null; then
       said=$WHY
       pause 5
     done
-    if is_marked_by_other; then
+    if is_marked_by_other "$DATA_TIMELINE"; then
       # shellcheck disable=SC2086  # two words
       fence $NEWER
       refuse "$(fenced_reason)"
@@ -375,7 +386,7 @@ if declare -F set_up >/dev/null; then
   keep forget_primary
   forget_primary() {
     former_forget_primary "$1"
-    rm -f "$1"/{"$PROMOTED","$FOLLOWED"}
+    rm -f "$1"/{"$PROMOTED","$FOLLOWED","$GIVEN_BACK"}
   }
 
   keep may_clone
@@ -420,13 +431,13 @@ fi
 # The watcher.
 
 if keep ask_for_newer; then
-  site_asked_at=-60 upstream_asked_at=-60 promoted_at=-60
+  site_asked_at=-60 upstream_asked_at=-60 promoted_at=-60 given_back_at=-60
 
   # The other nodes of this lab do not know of the other site.
   ask_for_newer() {
     former_ask_for_newer
     ((NOW - site_asked_at >= 10)) && data_facts "$PGDATA" || return 0
-    if has_mark && read_mark && is_marked_by_other; then
+    if has_mark && read_mark && is_marked_by_other "$DATA_TIMELINE"; then
       stop_writing
     fi
     if is_standby_site && ((NOW - upstream_asked_at >= 10)); then
@@ -456,6 +467,10 @@ if keep ask_for_newer; then
       else
         log "warning: $UPSTREAM_HOST does not stop: two sites accept writes; stop it"
       fi
+    elif [[ -z ${RIVAL:-} && $OTHER_SYSTEM == "$DATA_SYSTEM" && $OTHER_RECOVERY == f && $OTHER_TIMELINE == "$DATA_TIMELINE" ]]; then
+      # Each was promoted without the other, and neither is the newer one.
+      RIVAL=yes
+      log "warning: $UPSTREAM_HOST accepts writes on the same timeline, $DATA_TIMELINE: two sites accept writes; stop one of them"
     fi
     upstream_asked_at=$NOW
   }
@@ -476,12 +491,41 @@ if keep ask_for_newer; then
       write_as_postgres "$PGDATA/$FOLLOWED" "$UPSTREAM_HOST" || true
     fi
     # Once it is known whom it follows.
-    if [[ $UPSTREAM_PROMOTE == yes && $NODE == "$UPSTREAM_HEAD" && -e $PGDATA/standby.signal && $PRIMARY_HOST == "$UPSTREAM_HOST" ]] &&
-      [[ $state == @(streaming|waiting) ]] && ((NOW - promoted_at >= 60)) && ! has_taken_over; then
-      promoted_at=$NOW
+    if [[ $NODE == "$UPSTREAM_HEAD" && -e $PGDATA/standby.signal && $PRIMARY_HOST == "$UPSTREAM_HOST" ]]; then
+      if [[ $UPSTREAM_PROMOTE == yes ]]; then
+        take_over_once
+      elif [[ $state == streaming ]] && ((NOW - given_back_at >= 10)); then
+        given_back_at=$NOW
+        note_given_back || true
+      fi
+    fi
+  }
+
+  # A `promote: true` that stands in the config still when the other site has taken over in turn asks for nothing any more: two
+  # sites with one would take the writes from each other for ever. It does again where this site has followed without it.
+  take_over_once() {
+    local taken
+    [[ $state == @(streaming|waiting) ]] && ((NOW - promoted_at >= 60)) && ! has_taken_over || return 0
+    promoted_at=$NOW
+    if ! taken=$(own_takeover); then
+      log "the config has \`promote: true\`, and nobody says whether this site has taken over already: trying on"
+    elif ((taken == 0 || taken > DATA_TIMELINE)) || [[ $taken == "$(cat "$PGDATA/$GIVEN_BACK" 2>/dev/null)" ]]; then
       log "the config has \`promote: true\`: promoting this site"
       systemd-run --quiet --collect --unit=virtwork-site-promote --property=SyslogIdentifier=virtwork-promote \
         /usr/local/sbin/virtwork-promote || true
+    else
+      promoted_at=$((NOW + 3600))
+      log "the config's \`promote: true\` was done with timeline $taken, and $UPSTREAM_HOST has gone on since: this site follows;" \
+        "remove it, or run \`virtwork-promote\` to take over again"
+    fi
+  }
+
+  # Where it was only demanded so far nothing is over.
+  note_given_back() {
+    local taken
+    data_facts "$PGDATA" && taken=$(own_takeover) || return 1
+    if ((taken != 0 && taken <= DATA_TIMELINE)) && [[ $(cat "$PGDATA/$GIVEN_BACK" 2>/dev/null) != "$taken" ]]; then
+      write_as_postgres "$PGDATA/$GIVEN_BACK" "$taken"
     fi
   }
 fi
@@ -520,10 +564,13 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION virtwork.yield_to(text, integer) IS 'has this site stop writing, for another one that takes over';
 REVOKE ALL ON FUNCTION virtwork.yield_to(text, integer) FROM PUBLIC;
-SELECT format('GRANT EXECUTE ON FUNCTION virtwork.yield_to(text, integer) TO %I', rolname)
-  FROM pg_roles WHERE rolname = 'replicator' \gexec
 COMMIT;
 \endif
+-- At the first start of a lab the role is still to come.
+SELECT format('GRANT USAGE ON SCHEMA virtwork TO %1$I; GRANT SELECT ON virtwork.sites TO %1$I;'
+    ' GRANT EXECUTE ON FUNCTION virtwork.yield_to(text, integer) TO %1$I', rolname)
+  FROM pg_roles WHERE rolname = 'replicator' AND NOT (has_schema_privilege(oid, 'virtwork', 'USAGE')
+    AND has_table_privilege(oid, 'virtwork.sites', 'SELECT') AND has_function_privilege(oid, 'virtwork.yield_to(text, integer)', 'EXECUTE')) \gexec
 INSERT INTO virtwork.sites AS known (site, timeline)
   SELECT :'site', timeline FROM (VALUES (('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer)) AS own (timeline)
     WHERE :'site' <> '' AND NOT EXISTS (SELECT FROM virtwork.sites AS newer WHERE newer.site = :'site' AND newer.timeline >= own.timeline)
@@ -539,9 +586,22 @@ if keep check_standbys; then
   check_standbys() {
     local end
     [[ -e $(fenced_file) ]] || hand_over
+    [[ ${OTHER_STOPPED:-no} == no ]] || settle
     end=$(end_of_wal "$PGDATA") || give_up "where the WAL in $PGDATA ends cannot be told"
     former_check_standbys "${end#* }"
     mark_site
+  }
+
+  # What arrived last goes on to the other nodes, and that is no sign of another primary.
+  settle() {
+    local attempt before='' now
+    for ((attempt = 0; attempt < 30; attempt++)); do
+      ask_peers /node/position
+      now=$(printf '%s\n' "${PEERS[@]}" | sort)
+      ((attempt == 0)) || [[ $now != "$before" ]] || return 0
+      before=$now
+      pause 1
+    done
   }
 
   # The other site has to stop first, or to be proven stopped.
@@ -549,6 +609,7 @@ if keep check_standbys; then
     local attempt answer followed
     has_taken_over && return
     if ! is_standby_site; then
+      heed_mark
       followed=$(cat "$PGDATA/$FOLLOWED" 2>/dev/null) || followed=''
       [[ -z $followed ]] || has_mark ||
         object "this site followed $followed, which may still accept writes, and the config no longer says how it is reached: put" \
@@ -557,6 +618,7 @@ if keep check_standbys; then
     fi
     if ! upstream_facts; then
       has_mark || object "$WHY: nothing proves that it accepts no writes any more; stop it first, and then give --force"
+      heed_mark
       log "warning: $WHY: a primary that still runs there accepts writes until it sees that this site took over"
     elif [[ $OTHER_SYSTEM != "$DATA_SYSTEM" ]]; then
       object "the data of $UPSTREAM_HOST is of another system than that of this node"
@@ -584,19 +646,33 @@ if keep check_standbys; then
       OTHER_STOPPED=yes
       log "$UPSTREAM_HOST accepts no more writes"
       is_shut_down ||
-        log "warning: the WAL here does not end with the shutdown of $UPSTREAM_HOST: what it wrote last may be missing; it stays there"
+        object "the WAL here does not end with the shutdown of $UPSTREAM_HOST: what it wrote last may be missing, and stays there; have" \
+          "that one go on and this node stream first, with \`virtwork-promote --force\` there, or give --force here"
     fi
   }
 
-  # A server that stops sends everything to the standbys that stream, its shutdown last.
+  # Where the other site does not say itself how far it is.
+  heed_mark() {
+    local WHY
+    if has_mark && read_mark && is_marked_by_other $((DATA_TIMELINE + 1)); then
+      object "by the archive's mark the site $MARK_SITE took over on timeline $MARK_TIMELINE, and this node is on $DATA_TIMELINE: let it" \
+        "follow first"
+    fi
+  }
+
+  # A server that stops sends everything to the standbys that stream, its shutdown last: after a checkpoint, which takes its time.
   is_shut_down() {
-    local attempt timeline position start size
+    local timeline position start size last=0 patience=10
+    # A warm one does not say whether it streams.
+    [[ $STANDBY_MODE == hot ]] || patience=60
     size=$(control_value "$PGDATA" 'Bytes per WAL segment') || return 1
-    for ((attempt = 0; attempt < 20; attempt++)); do
+    for ((SECONDS = 0; SECONDS < last + patience && SECONDS < 600; )); do
       read -r timeline position < <(end_of_wal "$PGDATA") || return 1
       start=$(((position - 1) / size * size))
       pg_waldump -p "$PGDATA/pg_wal" -t "$timeline" -s "$(text_lsn "$start")" -e "$(text_lsn "$position")" 2>/dev/null |
         tail -n 1 | grep -q CHECKPOINT_SHUTDOWN && return
+      [[ -z $(as_postgres timeout 20 psql -XAtqw -d postgres \
+        -c "SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'" 2>/dev/null) ]] || last=$SECONDS
       pause 0.5
     done
     return 1
@@ -606,9 +682,12 @@ if keep check_standbys; then
   mark_site() {
     local answer node='' timeline
     read -r node timeline _ 2>/dev/null <"$(fenced_file)" || true
-    is_standby_site || [[ -e $PGDATA/$FOLLOWED ]] || { [[ -n $node ]] && ! is_node "$node"; } || return 0
+    has_mark && read_mark && is_marked_by_other $((DATA_TIMELINE + 1)) || MARK_TIMELINE=''
+    is_standby_site || [[ -e $PGDATA/$FOLLOWED || -n $MARK_TIMELINE ]] || { [[ -n $node ]] && ! is_node "$node"; } || return 0
     if has_mark && ! has_taken_over; then
       [[ ${timeline:-} =~ ^[0-9]{1,5}$ ]] && ((timeline > DATA_TIMELINE)) || timeline=$DATA_TIMELINE
+      # Asked for by force: newer than that of the site that is left.
+      [[ -z $MARK_TIMELINE ]] || ((MARK_TIMELINE <= timeline)) || timeline=$MARK_TIMELINE
       answer=$(timeout 60 "$SITE_MARK" write "$LAB" "$DATA_SYSTEM" "$((timeline + 1))" 2>&1) ||
         object "the archive does not take the mark of this site ($(reason "$answer"))"
       WHY='the archive does not give the mark of this site back'

@@ -145,7 +145,11 @@ form() {
   printf '%s\n' 'wal_keep_size = 32MB' 'max_slot_wal_keep_size = 64MB' 'min_wal_size = 32MB' 'max_wal_size = 64MB' 'fsync = off' \
     >>"$WORK/production/postgresql.conf"
   start production "$PRODUCTION"
+  # As at the first start of a lab: the roles come after it.
+  mark "$PRODUCTION" production
   sql "$PRODUCTION" 'CREATE ROLE replicator LOGIN REPLICATION; CREATE ROLE pgbench LOGIN; GRANT pg_monitor TO replicator, pgbench'
+  stop production
+  start production "$PRODUCTION"
   mark "$PRODUCTION" production
   clone "$PRODUCTION" head standby_primary_0
   start head "$HEAD"
@@ -160,6 +164,7 @@ follow() {
   expect 'the head follows production' follow "$(judge_head)"
   expect 'the replica follows the head' follow "$(judge_replica)"
   sql "$HEAD" 'SELECT pg_wal_replay_pause()' >/dev/null
+  until [[ $(sql "$HEAD" 'SELECT pg_get_wal_replay_pause_state()') == paused ]]; do sleep 0.1; done
   sql "$PRODUCTION" 'CREATE TABLE one AS SELECT generate_series(1, 1000)'
   replayed "$REPLICA"
   expect 'a head that has replayed less is waited for' 'wait standby-primary-0 has not replayed what this node has' \

@@ -124,6 +124,8 @@ class SitePair(Checks):
     def failed_back(self):
         lab = self.lab
         lab.apply({**self.standby, "upstream": {"host": "production-primary", "sslmode": "disable", "promote": True}})
+        lab.restart("standby-primary-0")
+        wait_until("the promoted site goes on with what its config says now", lambda: lab.nodes["standby-primary-0"].ready, 120)
         follower = {**self.production, "upstream": {"host": "standby-primary", "sslmode": "disable"}}
         lab.apply(follower)
         lab.restart(*self.sites["production"])
@@ -141,6 +143,7 @@ class SitePair(Checks):
         self.write("production-primary-0", "on_production_again")
         self.has("production-replica-0", "on_production_again")
         lab.wait_for_journal("standby-primary-0", "fencing this node: production is on timeline 3")
+        lab.wait_for_journal("standby-primary-0", "`promote: true` was done with timeline 2", seconds=180)
 
     @scenario("and the standby site follows again, its replica with it")
     def follows_again(self):
