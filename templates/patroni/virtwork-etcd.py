@@ -260,16 +260,21 @@ def configure() -> None:
 # Sites. What one *is* stands in etcd, never in the config alone: a site that takes writes becomes a standby only when the other
 # one has gone on with its data, and a standby site takes over only when the other one is proven to take no writes, or a person
 # says so. `standby_cluster` without a host is a site that had to stop and does not follow anybody yet: Patroni then has no primary.
+# Its servers show that by their restore_command, which proves more than that they are standbys: so is a leader to be.
+# `virtwork_outlasts` is the site that this one took over from without a proof.
 
 STOPPED = {"restore_command": "/bin/false", "create_replica_methods": ["virtwork"]}
 MARK = pathlib.Path("/usr/local/sbin/virtwork-site-mark")
 WITHOUT_MARK = pathlib.Path("/run/virtwork/without-site-mark")
+# As in labs by hand: a primary reads the mark every ten seconds, and that may take it a while.
+SECONDS_FOR_MARK = 45
 
 
 def site_settings(there: Any, wanted: Any) -> dict[str, Any]:
     """What becomes of `standby_cluster`, and of the note beside it, by a config that this node started with."""
     former, note = there.get("standby_cluster"), there.get("virtwork")
     as_it_is = {"standby_cluster": former, "virtwork": note}
+    follows = {"virtwork": None, "virtwork_outlasts": None}
     if former and former.get("host"):
         if wanted and lab.LAB["UPSTREAM_PROMOTE"] == "yes":
             lab.log("the config has `promote: true`: promoting this site")
@@ -284,13 +289,16 @@ def site_settings(there: Any, wanted: Any) -> dict[str, Any]:
             lab.log(f"nothing is written here any more: the site {note} has taken over; give the config an `upstream`, apply it and "
                     "restart the VMs")
             return as_it_is
+        # Two sites that follow each other would have no way out but --force.
+        if has_database() and (state := facts(wanted)[0]) != "primary":
+            raise ValueError(f"the site {note} has taken over, and {wanted['host']} takes no writes yet ({state})")
         lab.log(f"this site follows {wanted['host']} from now on")
-        return {"standby_cluster": instead(former, wanted), "virtwork": None}
+        return {"standby_cluster": instead(former, wanted), **follows}
     if wanted and lab.LAB["UPSTREAM_PROMOTE"] != "yes":
         state, timeline = facts(wanted)
-        if state == "primary" and timeline > own_timeline():
+        if state == "primary" and has_gone_on(wanted, timeline):
             lab.log(f"{wanted['host']} has gone on with this lab's data, on timeline {timeline}: this site follows it from now on")
-            return {"standby_cluster": wanted, "virtwork": None}
+            return {"standby_cluster": wanted, **follows}
         lab.log(f"the config has `upstream`, and this site takes writes: it goes on, because {wanted['host']} has not gone on with "
                 f"its data ({state})")
     return as_it_is
@@ -301,42 +309,79 @@ def instead(former: Any, wanted: Any) -> Any:
     return dict.fromkeys(former) | wanted
 
 
+def has_gone_on(site: Any, timeline: int) -> bool:
+    """Whether the history of another site's primary is that of this site and more: a number alone may be of a timeline that began
+    elsewhere, since each start of a whole lab under Patroni begins one."""
+    own = own_timeline()
+    if timeline <= own:
+        return False
+    file = "convert_from(pg_read_binary_file('pg_wal/{:08X}.history'), 'UTF8')"
+    ours = forks(local(f"SELECT {file.format(own)}")) if own > 1 else []
+    theirs = forks(ask(site, f"SELECT {file.format(timeline)}"))
+    return theirs[:len(ours)] == ours and [name for name, _ in theirs[len(ours):]][:1] == [str(own)]
+
+
+def forks(history: str) -> list[tuple[str, str]]:
+    """The lines of a history file: a timeline, and where it was left."""
+    lines = (line.split() for line in history.splitlines())
+    return [(words[0], words[1]) for words in lines if len(words) > 1 and words[0].isdigit()]
+
+
 def promotion(former: Any, by_force: bool) -> dict[str, Any]:
     """The settings of a site that takes over. Two must not take writes together: ValueError until the other one is proven not to."""
     timeline = own_timeline()
+    is_proven = False
     if former.get("host"):
         state, _ = facts(former)
         if state == "primary":
             lab.log(f"asking {former['host']} to take no more writes")
             ask(former, f"SELECT virtwork.yield_to('{lab.LAB['LAB']}', {timeline + 1})")
-            state = wait_until_stopped(former)
-        elif state == "standby" and not by_force and not has_all_of(former):
-            raise ValueError(f"{former['host']} takes no writes any more; its last WAL has not arrived here")
-        elif state != "standby" and not by_force and not MARK.exists():
+            wait_until_stopped(former, by_force)
+            is_proven = True
+        elif state == "stopped":
+            if not by_force and not has_all_of(former):
+                raise ValueError(f"{former['host']} takes no writes any more; its last WAL has not arrived here")
+            is_proven = True
+        elif state == "standby" and not by_force:
+            raise ValueError(f"{former['host']} is a standby, and has not stopped for this site: it, or whom it follows, may take writes "
+                             "soon; try again, or stop it and give `virtwork-promote --force`")
+        elif not by_force and not MARK.exists():
             raise ValueError(f"nothing proves that {former['host']} takes no writes any more ({state}): stop it first, and then give "
                              "`virtwork-promote --force`")
     elif not by_force:
         raise ValueError("another site has taken over from this one: let it follow that first, or give `virtwork-promote --force`")
     if MARK.exists():
-        done = subprocess.run([str(MARK), "write", lab.LAB["LAB"], local("SELECT system_identifier FROM pg_control_system()"),
-                               str(timeline + 1)], capture_output=True, text=True, check=False, timeout=60)
-        if done.returncode != 0 and not by_force:
-            raise ValueError(f"the archive does not take the mark of this site ({' '.join(done.stderr.split())[-200:]})")
+        write_mark(timeline + 1, by_force, is_proven)
     lab.log("this site takes over")
-    return {"standby_cluster": None, "virtwork": None}
+    return {"standby_cluster": None, "virtwork": None,
+            "virtwork_outlasts": {"host": former["host"], "port": former["port"]} if former.get("host") and not is_proven else None}
 
 
-def wait_until_stopped(site: Any) -> str:
+def write_mark(timeline: int, by_force: bool, is_proven: bool) -> None:
+    done = subprocess.run([str(MARK), "write", lab.LAB["LAB"], local("SELECT system_identifier FROM pg_control_system()"),
+                           str(timeline)], capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode != 0 and not by_force:
+        raise ValueError(f"the archive does not take the mark of this site ({' '.join(done.stderr.split())[-200:]})")
+    if done.returncode == 0 and not is_proven and not by_force:
+        lab.log(f"waiting {SECONDS_FOR_MARK} s, in which a primary of the other site reads the mark and stops")
+        time.sleep(SECONDS_FOR_MARK)
+
+
+def wait_until_stopped(site: Any, by_force: bool) -> None:
     """After it was asked. A site by hand shuts its server down, which sends everything before; under Patroni it comes back in some
     seconds as a standby, and sends what it has then."""
     state, gone = "", 0
     for _ in range(90):
         state, _ = facts(site)
-        if state == "standby" and has_all_of(site):
-            return state
-        gone = 0 if state in ("primary", "standby") else gone + 1
+        if state == "stopped" and has_all_of(site):
+            return
+        gone = 0 if state in ("primary", "stopped", "standby") else gone + 1
+        if gone and ends_with_shutdown() or gone == 15 and by_force:
+            return
         if gone == 15:
-            return state
+            raise ValueError(f"{site['host']} was asked to take no more writes, and does not answer since ({state}); the WAL here does not "
+                             "end with its shutdown, so what it wrote last may be missing: try again when it answers, or stop it and "
+                             "give `virtwork-promote --force`")
         time.sleep(2)
     raise ValueError(f"{site['host']} was asked to take no more writes three minutes ago, and still is a {state}: stop it first")
 
@@ -347,8 +392,19 @@ def has_all_of(site: Any) -> bool:
     for _ in range(2):
         replayed.append(ask(site, "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')"))
         time.sleep(1)
-    received = local(f"SELECT coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) >= '{replayed[1]}'")
+    received = local(f"SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) >= '{replayed[1]}'")
     return replayed[0] == replayed[1] and received == "t"
+
+
+def ends_with_shutdown() -> bool:
+    """Whether the last record here is that of an orderly shutdown, after which there are none."""
+    end = local("SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())")
+    high, low = (int(half, 16) for half in end.split("/"))
+    # From the beginning of its page, where a shutdown's record is alone with what is before it.
+    start = f"{high:X}/{max(low - 1, 0) >> 20 << 20:X}"
+    shell = ('. /usr/local/lib/virtwork/lib.sh; find_binaries; '
+             f'pg_waldump -p "$PGDATA/pg_wal" -t {own_timeline()} -s {start} -e {end} 2>/dev/null | tail -n 1')
+    return "CHECKPOINT_SHUTDOWN" in subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False).stdout
 
 
 def promote(by_force: bool) -> None:
@@ -364,19 +420,28 @@ def promote(by_force: bool) -> None:
 
 
 def outlast() -> None:
-    """Beside the leader of a site that took over while the other one was away: it has to stop when it is back."""
-    site = {"host": lab.LAB["UPSTREAM_HOST"], "port": lab.LAB["UPSTREAM_PORT"]}
+    """Beside the leader of a site that took over while the other one was away: it has to stop when it is back. Where nothing had
+    proven that it took no writes, it may have a newer timeline by its own."""
+    note = settings_there().get("virtwork_outlasts")
+    if not note and "UPSTREAM_HOST" not in lab.LAB:
+        return
+    site = note or {"host": lab.LAB["UPSTREAM_HOST"], "port": lab.LAB["UPSTREAM_PORT"]}
     state, timeline = facts(site)
     own = own_timeline()
-    if state == "primary" and timeline < own:
+    if state == "primary" and (note or timeline < own):
         lab.log(f"{site['host']} still takes writes, on timeline {timeline}: asking it to stop")
-        ask(site, f"SELECT virtwork.yield_to('{lab.LAB['LAB']}', {own})")
+        ask(site, f"SELECT virtwork.yield_to('{lab.LAB['LAB']}', {max(own, timeline + 1)})")
+    elif state in ("standby", "stopped") and note:
+        change_settings(lambda there: merge(there, {"virtwork_outlasts": None}))
 
 
 def stop_site(site: str, timeline: str) -> None:
-    """Another site has taken over: Patroni has no primary from its next look on, and serves what is here to standbys."""
+    """Another site has taken over: Patroni has no primary from its next look on, and serves what is here to standbys. A config that
+    has an `upstream` counts from then on."""
     change_settings(lambda there: there if there.get("standby_cluster") else
                     merge(there, {"standby_cluster": STOPPED, "virtwork": f"{site} on timeline {timeline}"}))
+    if lab.LAB.get("UPSTREAM_PROMOTE") == "no":
+        CONFIGURED.unlink(missing_ok=True)
 
 
 def read_mark() -> tuple[str, str, int] | None:
@@ -396,8 +461,8 @@ def read_mark() -> tuple[str, str, int] | None:
 
 def check_mark() -> None:
     """Before this site takes writes at its start: whether the archive says that another one has taken over meanwhile."""
-    found = ask_store("range", {"key": key("config")}).get("kvs")
-    if not found or json.loads(base64.b64decode(found[0]["value"])).get("standby_cluster"):
+    there = settings_there()
+    if not there or there.get("standby_cluster"):
         return
     try:
         mark = read_mark()
@@ -428,17 +493,19 @@ def own_timeline() -> int:
 
 
 def facts(site: Any) -> tuple[str, int]:
-    """`primary`, `standby`, or why it cannot be told, and the timeline. Of other data than this site's it says so."""
+    """`primary`, `stopped`, `standby`, or why it cannot be told, and the timeline. Of other data than this site's it says so."""
     try:
-        system, timeline, recovery = ask(site, """
+        system, timeline, state = ask(site, f"""
             SELECT system_identifier, CASE WHEN pg_is_in_recovery() THEN timeline_id ELSE ('x' || substr(pg_walfile_name(
-                CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END), 1, 8))::bit(32)::int END, pg_is_in_recovery()
+                CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END), 1, 8))::bit(32)::int END,
+              CASE WHEN NOT pg_is_in_recovery() THEN 'primary'
+                WHEN current_setting('restore_command') = '{STOPPED["restore_command"]}' THEN 'stopped' ELSE 'standby' END
             FROM pg_control_system(), pg_control_checkpoint()""").split("|")
     except ValueError as error:
         return str(error), 0
     if system != local("SELECT system_identifier FROM pg_control_system()"):
         return "its data is of another system", 0
-    return "standby" if recovery == "t" else "primary", int(timeline)
+    return state, int(timeline)
 
 
 def local(statement: str) -> str:
@@ -471,6 +538,12 @@ def keep_slot(name: str, is_kept: bool) -> None:
     """The slot of another site: Patroni keeps it on every node that may lead. Not where this lab is a standby site itself."""
     change_settings(lambda there: merge(there, {"slots": {
         name: {"type": "physical", "cluster_type": "primary"} if is_kept else None}}))
+
+
+def settings_there() -> Any:
+    """Those that etcd has; none before there are any."""
+    found = ask_store("range", {"key": key("config")}).get("kvs")
+    return json.loads(base64.b64decode(found[0]["value"])) if found else {}
 
 
 def change_settings(change: Callable[[Any], Any]) -> bool:
