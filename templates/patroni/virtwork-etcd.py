@@ -274,7 +274,7 @@ def site_settings(there: Any, wanted: Any) -> dict[str, Any]:
     """What becomes of `standby_cluster`, and of the note beside it, by a config that this node started with."""
     former, note = there.get("standby_cluster"), there.get("virtwork")
     as_it_is = {"standby_cluster": former, "virtwork": note}
-    follows = {"virtwork": None, "virtwork_outlasts": None}
+    follows = {"virtwork": None, "virtwork_outlasts": None, "slots": slots_of_sites(there, "primary")}
     if former and former.get("host"):
         if wanted and lab.LAB["UPSTREAM_PROMOTE"] == "yes":
             lab.log("the config has `promote: true`: promoting this site")
@@ -302,6 +302,11 @@ def site_settings(there: Any, wanted: Any) -> dict[str, Any]:
         lab.log(f"the config has `upstream`, and this site takes writes: it goes on, because {wanted['host']} has not gone on with "
                 f"its data ({state})")
     return as_it_is
+
+
+def slots_of_sites(there: Any, cluster_type: str | None) -> Any:
+    """Kept by primaries alone, or also by a site that had to stop: the other one has the rest of its WAL through it."""
+    return {name: {"cluster_type": cluster_type} for name in there.get("slots") or {}} or None
 
 
 def instead(former: Any, wanted: Any) -> Any:
@@ -371,7 +376,7 @@ def wait_until_stopped(site: Any, by_force: bool) -> None:
     """After it was asked. A site by hand shuts its server down, which sends everything before; under Patroni it comes back in some
     seconds as a standby, and sends what it has then."""
     state, gone = "", 0
-    for _ in range(90):
+    for _ in range(60):
         state, _ = facts(site)
         if state == "stopped" and has_all_of(site):
             return
@@ -383,7 +388,7 @@ def wait_until_stopped(site: Any, by_force: bool) -> None:
                              "end with its shutdown, so what it wrote last may be missing: try again when it answers, or stop it and "
                              "give `virtwork-promote --force`")
         time.sleep(2)
-    raise ValueError(f"{site['host']} was asked to take no more writes three minutes ago, and still is a {state}: stop it first")
+    raise ValueError(f"{site['host']} was asked to take no more writes some minutes ago, and still is a {state}: stop it first")
 
 
 def has_all_of(site: Any) -> bool:
@@ -439,7 +444,8 @@ def stop_site(site: str, timeline: str) -> None:
     """Another site has taken over: Patroni has no primary from its next look on, and serves what is here to standbys. A config that
     has an `upstream` counts from then on."""
     change_settings(lambda there: there if there.get("standby_cluster") else
-                    merge(there, {"standby_cluster": STOPPED, "virtwork": f"{site} on timeline {timeline}"}))
+                    merge(there, {"standby_cluster": STOPPED, "virtwork": f"{site} on timeline {timeline}",
+                                  "slots": slots_of_sites(there, None)}))
     if lab.LAB.get("UPSTREAM_PROMOTE") == "no":
         CONFIGURED.unlink(missing_ok=True)
 
@@ -535,7 +541,7 @@ def query(words: dict[str, str], statement: str, user: str = "") -> str:
 
 
 def keep_slot(name: str, is_kept: bool) -> None:
-    """The slot of another site: Patroni keeps it on every node that may lead. Not where this lab is a standby site itself."""
+    """The slot of another site: Patroni keeps it on every node that may lead. Not where this lab follows another one itself."""
     change_settings(lambda there: merge(there, {"slots": {
         name: {"type": "physical", "cluster_type": "primary"} if is_kept else None}}))
 

@@ -107,6 +107,14 @@ def main():
         node.program.outlast()
         assert node.settings["settings"] == {}, node.settings
         print("passed: until it has stopped")
+        kept = {"slots": {"west": {"type": "physical", "cluster_type": "primary"}}}
+        node = Node(directory)
+        node.settings = dict(kept)
+        node.program.stop_site("west", "2")
+        found = node.settings["settings"]
+        assert found == {**stopped, "slots": {"west": {"type": "physical"}}}, found
+        assert Node(directory).decides(found, SITE) == {"ttl": 30, **follows, **kept}
+        print("passed: a site that had to stop keeps the slot of the other one until it follows that")
 
 
 main()
