@@ -236,6 +236,8 @@ def settle() -> None:
         lab.retry(5, "waiting for the archive's mark of the site that takes writes", check_mark, math.inf)
     if not CONFIGURED.exists():
         lab.retry(1, "putting the config's settings into etcd", configure, 15)
+    if "UPSTREAM_HOST" in lab.LAB and has_database():
+        lab.retry(1, "comparing timelines with the other site", step_aside, 15)
 
 
 def begin_anew() -> None:
@@ -290,13 +292,19 @@ def site_settings(there: Any, wanted: Any) -> dict[str, Any]:
                     "restart the VMs")
             return as_it_is
         # Two sites that follow each other would have no way out but --force.
-        if has_database() and (state := facts(wanted)[0]) != "primary":
-            raise ValueError(f"the site {note} has taken over, and {wanted['host']} takes no writes yet ({state})")
+        if has_database():
+            state, timeline = facts(wanted)
+            if state != "primary":
+                raise ValueError(f"the site {note} has taken over, and {wanted['host']} takes no writes yet ({state})")
+            # Patroni goes by numbers, and would have it go on from data that only looks alike.
+            if relation(wanted, timeline, own_timeline()) == "elsewhere":
+                raise ValueError(f"timeline {own_timeline()} of this site began elsewhere than that of {wanted['host']}: keep the data disks of "
+                                 "its nodes, and give them blank ones")
         lab.log(f"this site follows {wanted['host']} from now on")
         return {"standby_cluster": instead(former, wanted), **follows}
     if wanted and lab.LAB["UPSTREAM_PROMOTE"] != "yes":
         state, timeline = facts(wanted)
-        if state == "primary" and has_gone_on(wanted, timeline):
+        if state == "primary" and timeline > (own := own_timeline()) and relation(wanted, timeline, own) == "same":
             lab.log(f"{wanted['host']} has gone on with this lab's data, on timeline {timeline}: this site follows it from now on")
             return {"standby_cluster": wanted, **follows}
         lab.log(f"the config has `upstream`, and this site takes writes: it goes on, because {wanted['host']} has not gone on with "
@@ -314,16 +322,22 @@ def instead(former: Any, wanted: Any) -> Any:
     return dict.fromkeys(former) | wanted
 
 
-def has_gone_on(site: Any, timeline: int) -> bool:
-    """Whether the history of another site's primary is that of this site and more: a number alone may be of a timeline that began
-    elsewhere, since each start of a whole lab under Patroni begins one."""
-    own = own_timeline()
-    if timeline <= own:
-        return False
-    file = "convert_from(pg_read_binary_file('pg_wal/{:08X}.history'), 'UTF8')"
-    ours = forks(local(f"SELECT {file.format(own)}")) if own > 1 else []
-    theirs = forks(ask(site, f"SELECT {file.format(timeline)}"))
-    return theirs[:len(ours)] == ours and [name for name, _ in theirs[len(ours):]][:1] == [str(own)]
+def relation(site: Any, timeline: int, own: int) -> str:
+    """Of this site's timeline to the history of another site: `same` where that has it, `unknown` where it has none of that number,
+    `elsewhere` where it has one that began elsewhere. Each start of a whole lab under Patroni begins a timeline."""
+    theirs = forks(ask(site, f"SELECT convert_from(pg_read_binary_file('pg_wal/{timeline:08X}.history'), 'UTF8')")) if timeline > 1 else []
+    if str(own) not in [*(name for name, _ in theirs), str(timeline)]:
+        return "unknown"
+    return "same" if [fork for fork in theirs if int(fork[0]) < own] == own_history(own) else "elsewhere"
+
+
+def own_history(own: int) -> list[tuple[str, str]]:
+    if own == 1:
+        return []
+    done = in_shell(f'cat "$PGDATA/pg_wal/{own:08X}.history"')
+    if done.returncode != 0:
+        raise ValueError(f"the history of timeline {own} is not here")
+    return forks(done.stdout)
 
 
 def forks(history: str) -> list[tuple[str, str]]:
@@ -360,6 +374,24 @@ def promotion(former: Any, by_force: bool) -> dict[str, Any]:
     lab.log("this site takes over")
     return {"standby_cluster": None, "virtwork": None,
             "virtwork_outlasts": {"host": former["host"], "port": former["port"]} if former.get("host") and not is_proven else None}
+
+
+IS_RUNNING = 'read -r pid <"$PGDATA/postmaster.pid" && [[ $(</proc/$pid/comm) == postgres ]]'
+
+
+def step_aside() -> None:
+    """Before a server starts that was away when its site began to follow another one: as in site_settings()."""
+    site = settings_there().get("standby_cluster") or {}
+    if not site.get("host") or in_shell(IS_RUNNING).returncode == 0:
+        return
+    state, timeline = facts(site)
+    if state not in ("primary", "standby", "stopped"):
+        raise ValueError(state)
+    own = int(control("Latest checkpoint's TimeLineID"))
+    if relation(site, timeline, own) == "elsewhere":
+        lab.log(f"timeline {own} of this node began elsewhere than that of {site['host']}")
+        words = " ".join(f"{name}={value}" for name, value in connection(site).items())
+        in_shell(f'/usr/local/sbin/virtwork-rejoin.py aside "--datadir=$PGDATA" "--connstring={words}"')
 
 
 def write_mark(timeline: int, by_force: bool, is_proven: bool) -> None:
@@ -407,9 +439,8 @@ def ends_with_shutdown() -> bool:
     high, low = (int(half, 16) for half in end.split("/"))
     # From the beginning of its page, where a shutdown's record is alone with what is before it.
     start = f"{high:X}/{max(low - 1, 0) >> 20 << 20:X}"
-    shell = ('. /usr/local/lib/virtwork/lib.sh; find_binaries; '
-             f'pg_waldump -p "$PGDATA/pg_wal" -t {own_timeline()} -s {start} -e {end} 2>/dev/null | tail -n 1')
-    return "CHECKPOINT_SHUTDOWN" in subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False).stdout
+    return "CHECKPOINT_SHUTDOWN" in in_shell(
+        f'pg_waldump -p "$PGDATA/pg_wal" -t {own_timeline()} -s {start} -e {end} 2>/dev/null | tail -n 1').stdout
 
 
 def promote(by_force: bool) -> None:
@@ -487,9 +518,14 @@ def obey(mark: tuple[str, str, int] | None, system: str, timeline: int) -> None:
 
 def control(label: str) -> str:
     """Of the data that is here, whose server may not run."""
-    shell = ". /usr/local/lib/virtwork/lib.sh; find_binaries; pg_controldata -D $PGDATA"
-    text = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False).stdout
+    text = in_shell('pg_controldata -D "$PGDATA"').stdout
     return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(f"{label}:")), "0")
+
+
+def in_shell(command: str) -> subprocess.CompletedProcess[str]:
+    """With PostgreSQL's programs, and PGDATA."""
+    return subprocess.run(["bash", "-c", f". /usr/local/lib/virtwork/lib.sh; find_binaries; {command}"], capture_output=True, text=True,
+                          check=False, env={**os.environ, "LC_ALL": "C"})
 
 
 def own_timeline() -> int:
@@ -509,7 +545,7 @@ def facts(site: Any) -> tuple[str, int]:
             FROM pg_control_system(), pg_control_checkpoint()""").split("|")
     except ValueError as error:
         return str(error), 0
-    if system != local("SELECT system_identifier FROM pg_control_system()"):
+    if system != control("Database system identifier"):
         return "its data is of another system", 0
     return state, int(timeline)
 
@@ -521,10 +557,13 @@ def local(statement: str) -> str:
 
 def ask(site: Any, statement: str) -> str:
     """Of the primary of another site, as the nodes here reach it."""
+    return query({**connection(site), "connect_timeout": "5"}, statement)
+
+
+def connection(site: Any) -> dict[str, str]:
     found = json.loads(pathlib.Path("/run/postgresql/virtwork.patroni.yml").read_text())["postgresql"]["authentication"]
-    words = {name: value for name, value in found["replication"].items() if name.startswith("ssl")}
-    return query({"host": str(site["host"]), "port": str(site["port"]), "user": "replicator", "dbname": "postgres",
-                  "connect_timeout": "5", **words}, statement)
+    words = {name: str(value) for name, value in found["replication"].items() if name.startswith("ssl")}
+    return {"host": str(site["host"]), "port": str(site["port"]), "user": "replicator", "dbname": "postgres", **words}
 
 
 def query(words: dict[str, str], statement: str, user: str = "") -> str:

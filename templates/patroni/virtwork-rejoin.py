@@ -205,11 +205,11 @@ def unproven(data: Data, source: Source) -> str:
     newest = data.newest_timeline()
     if newest > data.timeline and newest != source.timeline:
         return f"it received WAL of timeline {newest} and has not replayed it; the leader is on {source.timeline}"
+    # Disks that were restored, and two sites, may bring two timelines of one number.
+    history = data.history() if data.timeline > 1 else None
+    if history is not None and history != [fork for fork in source.history() if int(fork[0]) < data.timeline]:
+        return f"its timeline {data.timeline} began elsewhere than the leader's of that number"
     if data.timeline == source.timeline:
-        # Disks that were restored may bring two timelines of one number.
-        history = data.history() if data.timeline > 1 else None
-        if history is not None and history != source.history():
-            return f"its timeline {data.timeline} began elsewhere than the leader's of that number"
         end = data.end()
         return "" if end < source.flushed else f"it has WAL up to {text(end)}, the leader up to {text(source.flushed)}"
     fork = source.fork(data.timeline)

@@ -33,7 +33,8 @@ class Node:
         self.program.facts = lambda site: next(states, (later or [state])[-1])
         self.program.own_timeline = lambda: timeline
         self.program.ask = lambda site, statement: histories[1] if "history" in statement else self.asked.append(statement) or "0/5000000"
-        self.program.local = lambda statement: histories[0] if "history" in statement else "t" if received else "f"
+        self.program.local = lambda statement: "t" if received else "f"
+        self.program.own_history = lambda own: self.program.forks(histories[0])
         self.program.ends_with_shutdown = lambda: shutdown
         self.program.has_database = lambda: True
         self.settings = {"virtwork_outlasts": note} if note else {}
@@ -83,6 +84,10 @@ def main():
         ("a promoted site by a config that says so", {"promote": "yes", "state": ("primary", 2)}, plain, SITE, plain),
         ("a site that had to stop, by its old config", {}, stopped, None, stopped),
         ("the same with an `upstream`", {}, stopped, SITE, follows),
+        ("the same with one whose timeline of that number is another", {"state": ("primary", 3), "timeline": 2, "histories": (
+            "1 0/3000000", "1 0/2000000\n2 0/4000000")}, stopped, SITE, "began elsewhere"),
+        ("the same with one that has none of that number", {"state": ("primary", 3), "timeline": 4, "histories": (
+            "1 0/3000000\n3 0/4000000", "1 0/2000000\n2 0/4000000")}, stopped, SITE, follows),
         ("the same with one that takes no writes yet", {"state": ("standby", 1)}, stopped, SITE, "takes no writes yet"),
         ("the same with `promote: true`", {"promote": "yes"}, stopped, SITE, stopped),
     ]
@@ -108,12 +113,12 @@ def main():
         assert node.settings["settings"] == {}, node.settings
         print("passed: until it has stopped")
         kept = {"slots": {"west": {"type": "physical", "cluster_type": "primary"}}}
-        node = Node(directory)
+        node = Node(directory, state=("primary", 2))
         node.settings = dict(kept)
         node.program.stop_site("west", "2")
         found = node.settings["settings"]
         assert found == {**stopped, "slots": {"west": {"type": "physical"}}}, found
-        assert Node(directory).decides(found, SITE) == {"ttl": 30, **follows, **kept}
+        assert Node(directory, state=("primary", 2)).decides(found, SITE) == {"ttl": 30, **follows, **kept}
         print("passed: a site that had to stop keeps the slot of the other one until it follows that")
 
 
