@@ -279,7 +279,6 @@ def site_settings(there: Any, wanted: Any) -> dict[str, Any]:
     follows = {"virtwork": None, "virtwork_outlasts": None, "slots": slots_of_sites(there, "primary")}
     if former and former.get("host"):
         if wanted and lab.LAB["UPSTREAM_PROMOTE"] == "yes":
-            lab.log("the config has `promote: true`: promoting this site")
             return promotion(former, by_force=False)
         if not wanted:
             lab.log(f"this site goes on following {former['host']}, although the config has no `upstream`: `virtwork-promote` has "
