@@ -13,7 +13,7 @@ tend_site() {
       if ((NOW - yields_at >= 10)); then
         yields_at=$NOW
         yield "$2"
-        [[ -z ${UPSTREAM_HOST+set} ]] || python3 -I /usr/local/sbin/virtwork-etcd.py outlast
+        python3 -I /usr/local/sbin/virtwork-etcd.py outlast
       fi
       ;;
     streaming | waiting) ((NOW - headed_at < 10)) || tend_head "$1" ;;

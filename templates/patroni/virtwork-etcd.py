@@ -236,6 +236,8 @@ def settle() -> None:
         lab.retry(5, "waiting for the archive's mark of the site that takes writes", check_mark, math.inf)
     if not CONFIGURED.exists():
         lab.retry(1, "putting the config's settings into etcd", configure, 15)
+    if "UPSTREAM_HOST" in lab.LAB and has_database():
+        lab.retry(1, "comparing timelines with the other site", step_aside, 15)
 
 
 def begin_anew() -> None:
@@ -260,19 +262,23 @@ def configure() -> None:
 # Sites. What one *is* stands in etcd, never in the config alone: a site that takes writes becomes a standby only when the other
 # one has gone on with its data, and a standby site takes over only when the other one is proven to take no writes, or a person
 # says so. `standby_cluster` without a host is a site that had to stop and does not follow anybody yet: Patroni then has no primary.
+# Its servers show that by their restore_command, which proves more than that they are standbys: so is a leader to be.
+# `virtwork_outlasts` is the site that this one took over from without a proof.
 
 STOPPED = {"restore_command": "/bin/false", "create_replica_methods": ["virtwork"]}
 MARK = pathlib.Path("/usr/local/sbin/virtwork-site-mark")
 WITHOUT_MARK = pathlib.Path("/run/virtwork/without-site-mark")
+# As in labs by hand: a primary reads the mark every ten seconds, and that may take it a while.
+SECONDS_FOR_MARK = 45
 
 
 def site_settings(there: Any, wanted: Any) -> dict[str, Any]:
     """What becomes of `standby_cluster`, and of the note beside it, by a config that this node started with."""
     former, note = there.get("standby_cluster"), there.get("virtwork")
     as_it_is = {"standby_cluster": former, "virtwork": note}
+    follows = {"virtwork": None, "virtwork_outlasts": None, "slots": slots_of_sites(there, "primary")}
     if former and former.get("host"):
         if wanted and lab.LAB["UPSTREAM_PROMOTE"] == "yes":
-            lab.log("the config has `promote: true`: promoting this site")
             return promotion(former, by_force=False)
         if not wanted:
             lab.log(f"this site goes on following {former['host']}, although the config has no `upstream`: `virtwork-promote` has "
@@ -284,16 +290,30 @@ def site_settings(there: Any, wanted: Any) -> dict[str, Any]:
             lab.log(f"nothing is written here any more: the site {note} has taken over; give the config an `upstream`, apply it and "
                     "restart the VMs")
             return as_it_is
+        # Two sites that follow each other would have no way out but --force.
+        if has_database():
+            state, timeline = facts(wanted)
+            if state != "primary":
+                raise ValueError(f"the site {note} has taken over, and {wanted['host']} takes no writes yet ({state})")
+            # Patroni goes by numbers, and would have it go on from data that only looks alike.
+            if relation(wanted, timeline, own_timeline()) == "elsewhere":
+                raise ValueError(f"timeline {own_timeline()} of this site began elsewhere than that of {wanted['host']}: keep the data disks of "
+                                 "its nodes, and give them blank ones")
         lab.log(f"this site follows {wanted['host']} from now on")
-        return {"standby_cluster": instead(former, wanted), "virtwork": None}
+        return {"standby_cluster": instead(former, wanted), **follows}
     if wanted and lab.LAB["UPSTREAM_PROMOTE"] != "yes":
         state, timeline = facts(wanted)
-        if state == "primary" and timeline > own_timeline():
+        if state == "primary" and timeline > (own := own_timeline()) and relation(wanted, timeline, own) == "same":
             lab.log(f"{wanted['host']} has gone on with this lab's data, on timeline {timeline}: this site follows it from now on")
-            return {"standby_cluster": wanted, "virtwork": None}
+            return {"standby_cluster": wanted, **follows}
         lab.log(f"the config has `upstream`, and this site takes writes: it goes on, because {wanted['host']} has not gone on with "
                 f"its data ({state})")
     return as_it_is
+
+
+def slots_of_sites(there: Any, cluster_type: str | None) -> Any:
+    """Kept by primaries alone, or also by a site that had to stop: the other one has the rest of its WAL through it."""
+    return {name: {"cluster_type": cluster_type} for name in there.get("slots") or {}} or None
 
 
 def instead(former: Any, wanted: Any) -> Any:
@@ -301,44 +321,105 @@ def instead(former: Any, wanted: Any) -> Any:
     return dict.fromkeys(former) | wanted
 
 
+def relation(site: Any, timeline: int, own: int) -> str:
+    """Of this site's timeline to the history of another site: `same` where that has it, `unknown` where it has none of that number,
+    `elsewhere` where it has one that began elsewhere. Each start of a whole lab under Patroni begins a timeline."""
+    theirs = forks(ask(site, f"SELECT convert_from(pg_read_binary_file('pg_wal/{timeline:08X}.history'), 'UTF8')")) if timeline > 1 else []
+    if str(own) not in [*(name for name, _ in theirs), str(timeline)]:
+        return "unknown"
+    return "same" if [fork for fork in theirs if int(fork[0]) < own] == own_history(own) else "elsewhere"
+
+
+def own_history(own: int) -> list[tuple[str, str]]:
+    if own == 1:
+        return []
+    done = in_shell(f'cat "$PGDATA/pg_wal/{own:08X}.history"')
+    if done.returncode != 0:
+        raise ValueError(f"the history of timeline {own} is not here")
+    return forks(done.stdout)
+
+
+def forks(history: str) -> list[tuple[str, str]]:
+    """The lines of a history file: a timeline, and where it was left."""
+    lines = (line.split() for line in history.splitlines())
+    return [(words[0], words[1]) for words in lines if len(words) > 1 and words[0].isdigit()]
+
+
 def promotion(former: Any, by_force: bool) -> dict[str, Any]:
     """The settings of a site that takes over. Two must not take writes together: ValueError until the other one is proven not to."""
     timeline = own_timeline()
+    is_proven = False
     if former.get("host"):
         state, _ = facts(former)
         if state == "primary":
             lab.log(f"asking {former['host']} to take no more writes")
             ask(former, f"SELECT virtwork.yield_to('{lab.LAB['LAB']}', {timeline + 1})")
-            state = wait_until_stopped(former)
-        elif state == "standby" and not by_force and not has_all_of(former):
-            raise ValueError(f"{former['host']} takes no writes any more; its last WAL has not arrived here")
-        elif state != "standby" and not by_force and not MARK.exists():
+            wait_until_stopped(former, by_force)
+            is_proven = True
+        elif state == "stopped":
+            if not by_force and not has_all_of(former):
+                raise ValueError(f"{former['host']} takes no writes any more; its last WAL has not arrived here")
+            is_proven = True
+        elif state == "standby" and not by_force:
+            raise ValueError(f"{former['host']} is a standby, and has not stopped for this site: it, or whom it follows, may take writes "
+                             "soon; try again, or stop it and give `virtwork-promote --force`")
+        elif not by_force and not MARK.exists():
             raise ValueError(f"nothing proves that {former['host']} takes no writes any more ({state}): stop it first, and then give "
                              "`virtwork-promote --force`")
     elif not by_force:
         raise ValueError("another site has taken over from this one: let it follow that first, or give `virtwork-promote --force`")
     if MARK.exists():
-        done = subprocess.run([str(MARK), "write", lab.LAB["LAB"], local("SELECT system_identifier FROM pg_control_system()"),
-                               str(timeline + 1)], capture_output=True, text=True, check=False, timeout=60)
-        if done.returncode != 0 and not by_force:
-            raise ValueError(f"the archive does not take the mark of this site ({' '.join(done.stderr.split())[-200:]})")
+        write_mark(timeline + 1, by_force, is_proven)
     lab.log("this site takes over")
-    return {"standby_cluster": None, "virtwork": None}
+    return {"standby_cluster": None, "virtwork": None,
+            "virtwork_outlasts": {"host": former["host"], "port": former["port"]} if former.get("host") and not is_proven else None}
 
 
-def wait_until_stopped(site: Any) -> str:
+IS_RUNNING = 'read -r pid <"$PGDATA/postmaster.pid" && [[ $(</proc/$pid/comm) == postgres ]]'
+
+
+def step_aside() -> None:
+    """Before a server starts that was away when its site began to follow another one: as in site_settings()."""
+    site = settings_there().get("standby_cluster") or {}
+    if not site.get("host") or in_shell(IS_RUNNING).returncode == 0:
+        return
+    state, timeline = facts(site)
+    if state not in ("primary", "standby", "stopped"):
+        raise ValueError(state)
+    own = int(control("Latest checkpoint's TimeLineID"))
+    if relation(site, timeline, own) == "elsewhere":
+        lab.log(f"timeline {own} of this node began elsewhere than that of {site['host']}")
+        words = " ".join(f"{name}={value}" for name, value in connection(site).items())
+        in_shell(f'/usr/local/sbin/virtwork-rejoin.py aside "--datadir=$PGDATA" "--connstring={words}"')
+
+
+def write_mark(timeline: int, by_force: bool, is_proven: bool) -> None:
+    done = subprocess.run([str(MARK), "write", lab.LAB["LAB"], local("SELECT system_identifier FROM pg_control_system()"),
+                           str(timeline)], capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode != 0 and not by_force:
+        raise ValueError(f"the archive does not take the mark of this site ({' '.join(done.stderr.split())[-200:]})")
+    if done.returncode == 0 and not is_proven and not by_force:
+        lab.log(f"waiting {SECONDS_FOR_MARK} s, in which a primary of the other site reads the mark and stops")
+        time.sleep(SECONDS_FOR_MARK)
+
+
+def wait_until_stopped(site: Any, by_force: bool) -> None:
     """After it was asked. A site by hand shuts its server down, which sends everything before; under Patroni it comes back in some
     seconds as a standby, and sends what it has then."""
     state, gone = "", 0
-    for _ in range(90):
+    for _ in range(60):
         state, _ = facts(site)
-        if state == "standby" and has_all_of(site):
-            return state
-        gone = 0 if state in ("primary", "standby") else gone + 1
+        if state == "stopped" and has_all_of(site):
+            return
+        gone = 0 if state in ("primary", "stopped", "standby") else gone + 1
+        if gone and ends_with_shutdown() or gone == 15 and by_force:
+            return
         if gone == 15:
-            return state
+            raise ValueError(f"{site['host']} was asked to take no more writes, and does not answer since ({state}); the WAL here does not "
+                             "end with its shutdown, so what it wrote last may be missing: try again when it answers, or stop it and "
+                             "give `virtwork-promote --force`")
         time.sleep(2)
-    raise ValueError(f"{site['host']} was asked to take no more writes three minutes ago, and still is a {state}: stop it first")
+    raise ValueError(f"{site['host']} was asked to take no more writes some minutes ago, and still is a {state}: stop it first")
 
 
 def has_all_of(site: Any) -> bool:
@@ -347,8 +428,18 @@ def has_all_of(site: Any) -> bool:
     for _ in range(2):
         replayed.append(ask(site, "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')"))
         time.sleep(1)
-    received = local(f"SELECT coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) >= '{replayed[1]}'")
+    received = local(f"SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) >= '{replayed[1]}'")
     return replayed[0] == replayed[1] and received == "t"
+
+
+def ends_with_shutdown() -> bool:
+    """Whether the last record here is that of an orderly shutdown, after which there are none."""
+    end = local("SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())")
+    high, low = (int(half, 16) for half in end.split("/"))
+    # From the beginning of its page, where a shutdown's record is alone with what is before it.
+    start = f"{high:X}/{max(low - 1, 0) >> 20 << 20:X}"
+    return "CHECKPOINT_SHUTDOWN" in in_shell(
+        f'pg_waldump -p "$PGDATA/pg_wal" -t {own_timeline()} -s {start} -e {end} 2>/dev/null | tail -n 1').stdout
 
 
 def promote(by_force: bool) -> None:
@@ -364,19 +455,29 @@ def promote(by_force: bool) -> None:
 
 
 def outlast() -> None:
-    """Beside the leader of a site that took over while the other one was away: it has to stop when it is back."""
-    site = {"host": lab.LAB["UPSTREAM_HOST"], "port": lab.LAB["UPSTREAM_PORT"]}
+    """Beside the leader of a site that took over while the other one was away: it has to stop when it is back. Where nothing had
+    proven that it took no writes, it may have a newer timeline by its own."""
+    note = settings_there().get("virtwork_outlasts")
+    if not note and "UPSTREAM_HOST" not in lab.LAB:
+        return
+    site = note or {"host": lab.LAB["UPSTREAM_HOST"], "port": lab.LAB["UPSTREAM_PORT"]}
     state, timeline = facts(site)
     own = own_timeline()
-    if state == "primary" and timeline < own:
+    if state == "primary" and (note or timeline < own):
         lab.log(f"{site['host']} still takes writes, on timeline {timeline}: asking it to stop")
-        ask(site, f"SELECT virtwork.yield_to('{lab.LAB['LAB']}', {own})")
+        ask(site, f"SELECT virtwork.yield_to('{lab.LAB['LAB']}', {max(own, timeline + 1)})")
+    elif state in ("standby", "stopped") and note:
+        change_settings(lambda there: merge(there, {"virtwork_outlasts": None}))
 
 
 def stop_site(site: str, timeline: str) -> None:
-    """Another site has taken over: Patroni has no primary from its next look on, and serves what is here to standbys."""
+    """Another site has taken over: Patroni has no primary from its next look on, and serves what is here to standbys. A config that
+    has an `upstream` counts from then on."""
     change_settings(lambda there: there if there.get("standby_cluster") else
-                    merge(there, {"standby_cluster": STOPPED, "virtwork": f"{site} on timeline {timeline}"}))
+                    merge(there, {"standby_cluster": STOPPED, "virtwork": f"{site} on timeline {timeline}",
+                                  "slots": slots_of_sites(there, None)}))
+    if lab.LAB.get("UPSTREAM_PROMOTE") == "no":
+        CONFIGURED.unlink(missing_ok=True)
 
 
 def read_mark() -> tuple[str, str, int] | None:
@@ -396,8 +497,8 @@ def read_mark() -> tuple[str, str, int] | None:
 
 def check_mark() -> None:
     """Before this site takes writes at its start: whether the archive says that another one has taken over meanwhile."""
-    found = ask_store("range", {"key": key("config")}).get("kvs")
-    if not found or json.loads(base64.b64decode(found[0]["value"])).get("standby_cluster"):
+    there = settings_there()
+    if not there or there.get("standby_cluster"):
         return
     try:
         mark = read_mark()
@@ -416,9 +517,14 @@ def obey(mark: tuple[str, str, int] | None, system: str, timeline: int) -> None:
 
 def control(label: str) -> str:
     """Of the data that is here, whose server may not run."""
-    shell = ". /usr/local/lib/virtwork/lib.sh; find_binaries; pg_controldata -D $PGDATA"
-    text = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False).stdout
+    text = in_shell('pg_controldata -D "$PGDATA"').stdout
     return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(f"{label}:")), "0")
+
+
+def in_shell(command: str) -> subprocess.CompletedProcess[str]:
+    """With PostgreSQL's programs, and PGDATA."""
+    return subprocess.run(["bash", "-c", f". /usr/local/lib/virtwork/lib.sh; find_binaries; {command}"], capture_output=True, text=True,
+                          check=False, env={**os.environ, "LC_ALL": "C"})
 
 
 def own_timeline() -> int:
@@ -428,17 +534,19 @@ def own_timeline() -> int:
 
 
 def facts(site: Any) -> tuple[str, int]:
-    """`primary`, `standby`, or why it cannot be told, and the timeline. Of other data than this site's it says so."""
+    """`primary`, `stopped`, `standby`, or why it cannot be told, and the timeline. Of other data than this site's it says so."""
     try:
-        system, timeline, recovery = ask(site, """
+        system, timeline, state = ask(site, f"""
             SELECT system_identifier, CASE WHEN pg_is_in_recovery() THEN timeline_id ELSE ('x' || substr(pg_walfile_name(
-                CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END), 1, 8))::bit(32)::int END, pg_is_in_recovery()
+                CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END), 1, 8))::bit(32)::int END,
+              CASE WHEN NOT pg_is_in_recovery() THEN 'primary'
+                WHEN current_setting('restore_command') = '{STOPPED["restore_command"]}' THEN 'stopped' ELSE 'standby' END
             FROM pg_control_system(), pg_control_checkpoint()""").split("|")
     except ValueError as error:
         return str(error), 0
-    if system != local("SELECT system_identifier FROM pg_control_system()"):
+    if system != control("Database system identifier"):
         return "its data is of another system", 0
-    return "standby" if recovery == "t" else "primary", int(timeline)
+    return state, int(timeline)
 
 
 def local(statement: str) -> str:
@@ -448,10 +556,13 @@ def local(statement: str) -> str:
 
 def ask(site: Any, statement: str) -> str:
     """Of the primary of another site, as the nodes here reach it."""
+    return query({**connection(site), "connect_timeout": "5"}, statement)
+
+
+def connection(site: Any) -> dict[str, str]:
     found = json.loads(pathlib.Path("/run/postgresql/virtwork.patroni.yml").read_text())["postgresql"]["authentication"]
-    words = {name: value for name, value in found["replication"].items() if name.startswith("ssl")}
-    return query({"host": str(site["host"]), "port": str(site["port"]), "user": "replicator", "dbname": "postgres",
-                  "connect_timeout": "5", **words}, statement)
+    words = {name: str(value) for name, value in found["replication"].items() if name.startswith("ssl")}
+    return {"host": str(site["host"]), "port": str(site["port"]), "user": "replicator", "dbname": "postgres", **words}
 
 
 def query(words: dict[str, str], statement: str, user: str = "") -> str:
@@ -468,9 +579,15 @@ def query(words: dict[str, str], statement: str, user: str = "") -> str:
 
 
 def keep_slot(name: str, is_kept: bool) -> None:
-    """The slot of another site: Patroni keeps it on every node that may lead. Not where this lab is a standby site itself."""
+    """The slot of another site: Patroni keeps it on every node that may lead. Not where this lab follows another one itself."""
     change_settings(lambda there: merge(there, {"slots": {
         name: {"type": "physical", "cluster_type": "primary"} if is_kept else None}}))
+
+
+def settings_there() -> Any:
+    """Those that etcd has; none before there are any."""
+    found = ask_store("range", {"key": key("config")}).get("kvs")
+    return json.loads(base64.b64decode(found[0]["value"])) if found else {}
 
 
 def change_settings(change: Callable[[Any], Any]) -> bool:

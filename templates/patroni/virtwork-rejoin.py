@@ -168,9 +168,9 @@ def forks(history: str) -> list[tuple[str, Position]]:
     return [(words[0], number(words[1])) for words in lines if len(words) > 1 and words[0].isdigit()]
 
 
-def successor(timeline: int) -> str:
-    """Who took over from a timeline, by what Patroni keeps in etcd; nothing where that is not said. A new leader writes it
-    down some seconds after it took over."""
+def successor(timeline: int, fork: Position) -> str:
+    """Who took over from a timeline at a position, by what Patroni keeps in etcd; nothing where that is not said. A new leader
+    writes it down some seconds after it took over. A leader of another site may have left the timeline elsewhere."""
     sys.path.insert(0, "/usr/local/lib/virtwork")
     import lab
     import tls
@@ -178,7 +178,7 @@ def successor(timeline: int) -> str:
     while time.monotonic() < deadline:
         try:
             for entry in tls.ask("localhost", 8008, "/history"):
-                if entry[0] == timeline and len(entry) > 4:
+                if entry[:2] == [timeline, fork] and len(entry) > 4:
                     return str(entry[4])
         except (OSError, ValueError):
             pass
@@ -205,11 +205,11 @@ def unproven(data: Data, source: Source) -> str:
     newest = data.newest_timeline()
     if newest > data.timeline and newest != source.timeline:
         return f"it received WAL of timeline {newest} and has not replayed it; the leader is on {source.timeline}"
+    # Disks that were restored, and two sites, may bring two timelines of one number.
+    history = data.history() if data.timeline > 1 else None
+    if history is not None and history != [fork for fork in source.history() if int(fork[0]) < data.timeline]:
+        return f"its timeline {data.timeline} began elsewhere than the leader's of that number"
     if data.timeline == source.timeline:
-        # Disks that were restored may bring two timelines of one number.
-        history = data.history() if data.timeline > 1 else None
-        if history is not None and history != source.history():
-            return f"its timeline {data.timeline} began elsewhere than the leader's of that number"
         end = data.end()
         return "" if end < source.flushed else f"it has WAL up to {text(end)}, the leader up to {text(source.flushed)}"
     fork = source.fork(data.timeline)
@@ -221,7 +221,7 @@ def unproven(data: Data, source: Source) -> str:
     if not commits:
         log(f"nothing was committed here after the leader's history left it, at {text(fork)}")
         return ""
-    next_leader = successor(data.timeline)
+    next_leader = successor(data.timeline, fork)
     if next_leader in data.waited_for() and is_synchronous():
         log(f"{len(commits)} transactions were committed here after the leader's history left it, at {text(fork)}, and none "
             f"was acknowledged: commits waited for {next_leader}, which took over. They go")
