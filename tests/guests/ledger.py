@@ -109,7 +109,8 @@ class Server:
     def signal(self, number):
         postmaster = int((self.data / "postmaster.pid").read_text().split()[0])
         for process in (postmaster, *map(int, run("pgrep", "-P", postmaster).split())):
-            os.kill(process, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
 
     def sql(self, statement, database="postgres"):
         return run(f"{BINARIES}/psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-h", self.address, "-U", "postgres", "-d", database,

@@ -6,6 +6,7 @@
 All of it runs in namespaces of its own, which end with it: network, mounts and processes.
 """
 
+import contextlib
 import glob
 import json
 import os
@@ -165,15 +166,17 @@ def frozen():
         if when == "between rounds":
             load.round()
         processes = [int(line) for line in run("pgrep", "-x", "postgres").split()]
-        for process in processes:
-            os.kill(process, signal.SIGSTOP)
+        signal_all(processes, signal.SIGSTOP)
         time.sleep(5)
         load.end()
-        for process in processes:
-            try:
-                os.kill(process, signal.SIGCONT)
-            except ProcessLookupError:
-                pass
+        signal_all(processes, signal.SIGCONT)
+
+
+def signal_all(processes, number):
+    """Those that are still there."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 def stories():
