@@ -30,7 +30,7 @@ section! {
         "sslmode" => sslmode: SslMode {
             default: Words("`verify-full` with `tls`; without it has to be given"),
             example: "verify-ca",
-            with: "host: production-primary.example.com",
+            with: "host: production-primary.example.com, ca: \"-----BEGIN CERTIFICATE-----\\nMAA=\\n-----END CERTIFICATE-----\\n\"",
             objects: &["ConfigMap"],
             change: Restart,
         }
