@@ -258,7 +258,7 @@ fn the_example_and_the_goldens_hold_every_key() {
     ]
     .map(|case| golden(&format!("{case}/gen.yaml")))
     .concat()
-        + "file: instancetype: lsn: latest:";
+        + "file: instancetype: lsn: latest: promote:";
     for key in rows().iter().map(|row| row.key.name) {
         for (name, text) in [("the example", &example), ("the goldens", &golden)] {
             // a comment may name keys in a row: `or {name, kind}`
@@ -272,9 +272,9 @@ fn the_example_and_the_goldens_hold_every_key() {
 fn the_example_stays_valid_when_its_lines_are_uncommented() {
     // `#key` and `#  key` are keys, `# words` are not; the last keys exclude others, as their comments say, or get a note
     let uncommented = "gen --print example | sed -E 's/^#([^ ]|  )/\\1/' | \
-                       grep -Ev '^ *(data-source|root-disk-size|instancetype|existing-secret: lab|synchronous|period|partition|insecure|nfs|lsn|name: before|latest)' > gen.yaml";
+                       grep -Ev '^ *(data-source|root-disk-size|instancetype|existing-secret: lab|synchronous|period|partition|insecure|nfs|restore|from|time:|lsn|name: before|latest)' > gen.yaml";
     empty()
         .run(bash(uncommented).writes(["gen.yaml"]))
         .reads("gen.yaml", "…\n  cpu-cores: 2 …")
-        .run(bash("gen --check").stderr("note[needs-server-side-apply]: …\ngen.yaml: valid\n"));
+        .run(bash("gen --check").stderr("note[standby-site]: …\nnote[needs-server-side-apply]: …\ngen.yaml: valid\n"));
 }
