@@ -3,6 +3,9 @@
 from shell import CommandFailed, run, wait_until
 from story import Story, expect, expect_equal
 
+# A program that prints what a URL answers.
+SCRAPE = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+
 
 class Checks(Story):
     """A story with a lab that has formed: `systems` holds the system identifier of each node, `writer` writes rows."""
