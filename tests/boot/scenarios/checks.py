@@ -107,6 +107,10 @@ class Checks(Story):
         for text in texts:
             expect(text in journal, f"the journal of {name} does not say {text!r}")
 
+    def in_journal_either(self, name, *texts):
+        journal = self.lab.journal(name)
+        expect(any(text in journal for text in texts), f"the journal of {name} says none of {texts}")
+
     def not_in_journal(self, name, *texts):
         journal = self.lab.journal(name)
         for text in texts:
