@@ -100,10 +100,7 @@ class Server:
     def kill(self):
         """Without a last word."""
         postmaster = int((self.data / "postmaster.pid").read_text().split()[0])
-        children = run("pgrep", "-P", postmaster).split()
-        for process in (postmaster, *map(int, children)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
         wait_for("the server is gone", lambda: not os.path.exists(f"/proc/{postmaster}"))
 
     def signal(self, number):

@@ -67,10 +67,7 @@ class Chaos(Emulated, ChaosChecks):
             started = time.monotonic()
             lab.sql(name, "SELECT 1")
             expect(time.monotonic() - started < LATE, f"a client of {name} waits for {time.monotonic() - started:.1f} s")
-            probe = lab.nodes[name].vm.probe
-            address = lab.nodes[name].pod.address
-            # an emulated machine takes more than a second at times
-            wait_until(f"the readiness of {name} answers", lambda: lab.network.answers(address, probe), 3 * LATE, 1)
+            expect(lab.nodes[name].ready, f"{name} is not ready any more")
             lab.guest(name).run("true", timeout=60)
 
     @scenario("forming: without a schedule nothing happens, and nothing is set up")

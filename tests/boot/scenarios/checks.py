@@ -3,6 +3,9 @@
 from shell import CommandFailed, run, wait_until
 from story import Story, expect, expect_equal
 
+# A program that prints what a URL answers.
+SCRAPE = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+
 
 class Checks(Story):
     """A story with a lab that has formed: `systems` holds the system identifier of each node, `writer` writes rows."""
@@ -103,6 +106,10 @@ class Checks(Story):
         journal = self.lab.journal(name)
         for text in texts:
             expect(text in journal, f"the journal of {name} does not say {text!r}")
+
+    def in_journal_either(self, name, *texts):
+        journal = self.lab.journal(name)
+        expect(any(text in journal for text in texts), f"the journal of {name} says none of {texts}")
 
     def not_in_journal(self, name, *texts):
         journal = self.lab.journal(name)

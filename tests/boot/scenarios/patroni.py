@@ -7,7 +7,7 @@ import re
 import time
 
 from patroni import DirectWriter, PatroniLab, RemoteSampler, Sampler
-from scenarios.checks import Checks
+from scenarios.checks import SCRAPE, Checks
 from shell import wait_until
 from story import config, expect, expect_equal, pause, scenario
 
@@ -504,10 +504,9 @@ class Packages(Patroni):
     @scenario("the distribution's exporter serves its own metrics, of each node's role")
     def exporter(self):
         lab = self.lab
-        scrape = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
         for name in lab.database_nodes:
             text = wait_until(f"the exporter of {name} answers", lambda: lab.guest(name).run(
-                "python3", "-c", scrape, "http://localhost:9187/metrics", check=False), 60, 2)
+                "python3", "-c", SCRAPE, "http://localhost:9187/metrics", check=False), 60, 2)
             metrics = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
             expect_equal(metrics.get("pg_up"), "1", f"pg_up of {name}")
             expect_equal(metrics.get("pg_replication_is_replica"), str(int(name != lab.primary)), f"pg_replication_is_replica of {name}")
