@@ -23,7 +23,7 @@ section! {
         /// What writes and reads it. `pgbackrest` is in Debian and Ubuntu, `barman-cloud` in all; of another one the archive
         /// cannot be read.
         "tool" => tool: ArchiveTool {
-            default: Words("`pgbackrest` on Debian and Ubuntu, `barman-cloud` otherwise"),
+            default: Words("`pgbackrest` on Debian and Ubuntu, and for `posix`; `barman-cloud` otherwise"),
             example: "barman-cloud",
             with: "type: s3, bucket: backups, existing-secret: archive-keys",
             with_lab: "guest: {image: \"quay.io/containerdisks/debian:13\"}",
