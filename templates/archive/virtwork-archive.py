@@ -54,7 +54,8 @@ PATIENCE = 120.0
 MARGIN = 1 << 30
 # What belongs to the node that a backup is of.
 OWN_FILES = ("virtwork.provisioned", "virtwork.pending-start", "virtwork.fenced", "virtwork.rejoin", "virtwork.server-start",
-             "virtwork.promoted", "virtwork.upstream", "virtwork.given-back", "postmaster.pid", "standby.signal", "recovery.signal")
+             "virtwork.promoted", "virtwork.upstream", "virtwork.given-back", "virtwork.asked-to-stop",
+             "postmaster.pid", "standby.signal", "recovery.signal")
 
 
 class Refused(Exception):

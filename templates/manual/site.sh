@@ -13,6 +13,9 @@
 PROMOTED=virtwork.promoted
 # Of a node of a standby site: the other site, for when the config names it no longer.
 FOLLOWED=virtwork.upstream
+# Of the head of a standby site: the timeline on which it asked the other site to stop, and `yielded` where that one agreed. What
+# it writes last has to be here from then on, also when it does not answer any more.
+ASKED=virtwork.asked-to-stop
 # Of the head of a standby site: with which timeline this site had taken over before it followed the other one again.
 GIVEN_BACK=virtwork.given-back
 # Where libpq reads the CA: SELinux lets PostgreSQL read it there.
@@ -386,7 +389,7 @@ if declare -F set_up >/dev/null; then
   keep forget_primary
   forget_primary() {
     former_forget_primary "$1"
-    rm -f "$1"/{"$PROMOTED","$FOLLOWED","$GIVEN_BACK"}
+    rm -f "$1"/{"$PROMOTED","$FOLLOWED","$GIVEN_BACK","$ASKED"}
   }
 
   keep may_clone
@@ -606,7 +609,7 @@ if keep check_standbys; then
 
   # The other site has to stop first, or to be proven stopped.
   hand_over() {
-    local attempt answer followed
+    local attempt answer followed asked
     has_taken_over && return
     if ! is_standby_site; then
       heed_mark
@@ -617,9 +620,15 @@ if keep check_standbys; then
       return 0
     fi
     if ! upstream_facts; then
-      has_mark || object "$WHY: nothing proves that it accepts no writes any more; stop it first, and then give --force"
-      heed_mark
-      log "warning: $WHY: a primary that still runs there accepts writes until it sees that this site took over"
+      asked=$(cat "$PGDATA/$ASKED" 2>/dev/null) || asked=''
+      if [[ $asked == "$DATA_TIMELINE yielded" ]]; then
+        OTHER_STOPPED=yes
+      else
+        has_mark || object "$WHY: nothing proves that it accepts no writes any more; stop it first, and then give --force"
+        heed_mark
+        log "warning: $WHY: a primary that still runs there accepts writes until it sees that this site took over"
+      fi
+      [[ ${asked% *} != "$DATA_TIMELINE" ]] || await_shutdown
     elif [[ $OTHER_SYSTEM != "$DATA_SYSTEM" ]]; then
       object "the data of $UPSTREAM_HOST is of another system than that of this node"
     elif [[ $OTHER_RECOVERY == t ]]; then
@@ -627,11 +636,13 @@ if keep check_standbys; then
     elif ((OTHER_TIMELINE > DATA_TIMELINE)); then
       object "$UPSTREAM_HOST is on timeline $OTHER_TIMELINE, this node on $DATA_TIMELINE: let it follow first"
     else
+      write_as_postgres "$PGDATA/$ASKED" "$DATA_TIMELINE" || give_up "$PGDATA cannot be written to; nothing was changed"
       log "asking $UPSTREAM_HOST to accept no more writes"
       if ! answer=$(ask_upstream "SELECT virtwork.yield_to('$LAB', $((DATA_TIMELINE + 1)))" 2>&1); then
         object "$UPSTREAM_HOST accepts writes, and does not stop for this site ($(reason "$answer")): stop it first"
         return 0
       fi
+      write_as_postgres "$PGDATA/$ASKED" "$DATA_TIMELINE yielded" || true
       SECONDS=0
       # It may be behind a Service that leads nowhere by then.
       for ((attempt = 0; attempt < 2 && SECONDS < 120; )); do
@@ -645,10 +656,14 @@ if keep check_standbys; then
       ((attempt == 2)) || object "$UPSTREAM_HOST still accepts writes after $SECONDS s: stop it first"
       OTHER_STOPPED=yes
       log "$UPSTREAM_HOST accepts no more writes"
-      is_shut_down ||
-        object "the WAL here does not end with the shutdown of $UPSTREAM_HOST: what it wrote last may be missing, and stays there; have" \
-          "that one go on and this node stream first, with \`virtwork-promote --force\` there, or give --force here"
+      await_shutdown
     fi
+  }
+
+  await_shutdown() {
+    is_shut_down ||
+      object "the WAL here does not end with the shutdown of $UPSTREAM_HOST: what it wrote last may be missing, and stays there; have" \
+        "that one go on and this node stream first, with \`virtwork-promote --force\` there, or give --force here"
   }
 
   # Where the other site does not say itself how far it is.
@@ -662,14 +677,15 @@ if keep check_standbys; then
 
   # A server that stops sends everything to the standbys that stream, its shutdown last: after a checkpoint, which takes its time.
   is_shut_down() {
-    local timeline position start size last=0 patience=10
+    local end position start size last=0 patience=10
     # A warm one does not say whether it streams.
     [[ $STANDBY_MODE == hot ]] || patience=60
     size=$(control_value "$PGDATA" 'Bytes per WAL segment') || return 1
     for ((SECONDS = 0; SECONDS < last + patience && SECONDS < 600; )); do
-      read -r timeline position < <(end_of_wal "$PGDATA") || return 1
+      end=$(end_of_wal "$PGDATA") || return 1
+      position=${end#* }
       start=$(((position - 1) / size * size))
-      pg_waldump -p "$PGDATA/pg_wal" -t "$timeline" -s "$(text_lsn "$start")" -e "$(text_lsn "$position")" 2>/dev/null |
+      pg_waldump -p "$PGDATA/pg_wal" -t "${end% *}" -s "$(text_lsn "$start")" -e "$(text_lsn "$position")" 2>/dev/null |
         tail -n 1 | grep -q CHECKPOINT_SHUTDOWN && return
       [[ -z $(as_postgres timeout 20 psql -XAtqw -d postgres \
         -c "SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'" 2>/dev/null) ]] || last=$SECONDS

@@ -174,7 +174,7 @@ follow() {
   stop production
   sleep 0.5
   expect 'the WAL of a head ends with the shutdown of production' yes \
-    "$(in_node standby-primary-0 "$HEAD" head '. $WORK/lib/is_shut_down.sh; is_shut_down && echo yes')"
+    "$(in_node standby-primary-0 "$HEAD" head '. $WORK/lib/is_shut_down.sh; set -euo pipefail; is_shut_down && echo yes')"
   start production "$PRODUCTION"
   mark "$PRODUCTION" production
   replayed "$HEAD"
