@@ -42,8 +42,8 @@ section! {
             objects: &["ConfigMap"],
             change: Restart,
         }
-        /// Whether this site is to take over: its head becomes its primary at its next start, once it is proven that the
-        /// other one writes no more.
+        /// Whether this site is to take over: its head becomes its primary after its next start, once the other one has stopped.
+        /// Where that does not answer, the mark in the archive of both has to tell it to.
         "promote" => promote: bool {
             default: Literal("false"),
             example: "true",
