@@ -149,8 +149,8 @@ fn sslmode(config: &Config, section: &Spanned<Upstream>, problems: &mut Problems
     if !sslmode.is_present() && !encrypted {
         let message = "`upstream.sslmode` has to be given: without `tls` this site knows nothing of the other's certificate";
         problems.push(Diagnostic::new(Code::MissingKey, section.span.clone(), message).help(
-            "add `sslmode: verify-full` and the other site's CA as `ca`; or add `sslmode: disable` where nobody else can reach \
-             the network between the sites",
+            "add `tls: true` where the other site has it, with the same `credentials`; or add `sslmode: verify-full` and the other site's \
+             CA as `ca`; or add `sslmode: disable` where nobody else can reach the network between the sites",
         ));
     }
     let mode = sslmode.or(SslMode::VerifyFull);

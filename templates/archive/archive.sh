@@ -85,8 +85,11 @@ restore_lab() {
   log "making this lab from the archive $RESTORE_FROM, until $RESTORE_TARGET ${RESTORE_VALUE:-}"
   as_postgres mkdir -p "${PGDATA%/*}"
   new_wal_directory
-  output=$(as_postgres /usr/local/sbin/virtwork-archive lab "$PGDATA.new" "$(wal_directory)" 2>&1) || status=$?
-  grep -v '^error: ' <<<"$output" || true
+  # It takes its time: what it says is told at once.
+  exec 3>&1
+  output=$(as_postgres /usr/local/sbin/virtwork-archive lab "$PGDATA.new" "$(wal_directory)" 2>&1 3>&- |
+    tee >(grep --line-buffered -v '^error: ' >&3)) || status=$?
+  exec 3>&-
   if ((status == 78)); then
     remove_data "$PGDATA.new"
     refuse "$(reason "$output"); nothing was touched; change \`restore\`, or remove it for a new database"

@@ -764,6 +764,9 @@ def make_lab(directory: pathlib.Path, wal_directory: str) -> None:
 
 def main() -> int:
     words = sys.argv[1:]
+    if words in (["--help"], ["-h"]):
+        print((__doc__ or "").strip())
+        return 0
     if not words or words[0] not in ("serve", "backup", "check", "list", "prepare", "standby", "lab"):
         lab.log(__doc__ or "")
         return 64

@@ -728,6 +728,16 @@ if keep check_standbys; then
     former_promote_standby "${end#* }"
   }
 
+  keep tell_service
+  # The Service leads to the head already.
+  tell_service() {
+    if [[ $NODE == "$UPSTREAM_HEAD" ]]; then
+      log "the other standbys follow by themselves; the Service $LAB-primary leads here"
+    else
+      former_tell_service
+    fi
+  }
+
   keep tell
   tell() {
     former_tell
@@ -742,11 +752,14 @@ fi
 
 if keep own; then
   own() {
-    former_own
-    if [[ -e ${PGDATA:-}/$PROMOTED && ! -e $PGDATA/standby.signal ]]; then
+    # Before the tables.
+    # shellcheck source=/dev/null
+    [[ ! -e $PREPARED ]] || . "$PREPARED"
+    if [[ -n ${PGDATA:-} && -e $PGDATA/$PROMOTED && ! -e $PGDATA/standby.signal ]]; then
       line site "promoted; it followed $(<"$PGDATA/$PROMOTED")"
     elif is_standby_site; then
       line site "standby site of $UPSTREAM_HOST port $UPSTREAM_PORT, whose head is $UPSTREAM_HEAD"
     fi
+    former_own
   }
 fi
