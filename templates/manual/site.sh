@@ -13,9 +13,14 @@
 PROMOTED=virtwork.promoted
 # Of a node of a standby site: the other site, for when the config names it no longer.
 FOLLOWED=virtwork.upstream
-# Of the head of a standby site: the timeline on which it asked the other site to stop, and `yielded` where that one agreed. What
-# it writes last has to be here from then on, also when it does not answer any more.
+# Of the head of a standby site: the timeline and the position on which it asked the other site to stop. What that one writes last
+# has to be here from then on, also when it does not answer any more.
 ASKED=virtwork.asked-to-stop
+# Of a node of a standby site: the newest timeline with which this site took over, 0 for never, for when nobody can be asked.
+TAKEN=virtwork.taken-over
+# Where nothing proves that the other site has stopped, it may begin timelines of its own before it hears of this one. So many are
+# left to it: two timelines of one number that began elsewhere cannot be told apart by it.
+TIMELINES_LEFT=16
 # Of the head of a standby site: with which timeline this site had taken over before it followed the other one again.
 GIVEN_BACK=virtwork.given-back
 # Where libpq reads the CA: SELinux lets PostgreSQL read it there.
@@ -23,8 +28,8 @@ UPSTREAM_CA_FILE=/run/postgresql/virtwork.upstream-ca.crt
 # The mark in the archive: `read` prints it as a line of JSON, and ends with 1 where there is none, with another status where the
 # archive does not say; `write SITE SYSTEM TIMELINE`. Without an archive there is no such program.
 SITE_MARK=/usr/local/sbin/virtwork-site-mark
-# A watcher reads it every ten seconds, and a read that fails takes up to thirty.
-SECONDS_FOR_MARK=45
+# A watcher reads it every ten seconds, may have begun a read that fails just then, and looks after other things meanwhile.
+SECONDS_TO_READ=15 SECONDS_FOR_MARK=60
 # A person says that this boot goes on without having read it.
 WITHOUT_MARK=/run/virtwork/without-site-mark
 
@@ -90,9 +95,23 @@ has_taken_over() {
 own_takeover() {
   local answer statement="SELECT coalesce(max(timeline), 0) FROM virtwork.sites WHERE site = '$LAB'"
   answer=$(as_postgres timeout 20 psql -XAtqw -d postgres -c "$statement" 2>/dev/null) ||
-    answer=$(ask_upstream "$statement" 2>/dev/null) || answer=''
+    answer=$([[ -n $PRIMARY_HOST ]] && ask_primary "$statement" 2>/dev/null) ||
+    answer=$(cat "$PGDATA/$TAKEN" 2>/dev/null) || answer=''
   [[ $answer =~ ^[0-9]{1,9}$ ]] && printf '%s' "$answer"
 }
+
+# Whether this site took over, as far as this node knows, and the other one has not done so since. One that does not say so has not.
+outlasts_upstream() {
+  local own other
+  own=$(cat "$PGDATA/$TAKEN" 2>/dev/null) && [[ $own =~ ^[1-9][0-9]{0,8}$ ]] || return 1
+  other=$(ask_upstream "SELECT coalesce(max(timeline), 0) FROM virtwork.sites WHERE site <> '$LAB'" 2>/dev/null) || other=''
+  [[ ! $other =~ ^[0-9]{1,9}$ ]] || ((other <= own))
+}
+
+# By which site this one was asked to stop, and with which timeline, since it took over itself: that of a failover within a site says
+# nothing of other sites. `site timeline`.
+DEMAND_OF_OTHER="SELECT site || ' ' || timeline FROM virtwork.sites WHERE site <> '$LAB'
+  AND timeline > (SELECT coalesce(max(timeline), 0) FROM virtwork.sites WHERE site = '$LAB') ORDER BY timeline DESC LIMIT 1"
 
 has_mark() {
   [[ -x $SITE_MARK ]]
@@ -102,7 +121,7 @@ has_mark() {
 read_mark() {
   local answer status=0
   MARK_SITE='' MARK_SYSTEM='' MARK_TIMELINE=''
-  answer=$(timeout 30 "$SITE_MARK" read 2>&1) || status=$?
+  answer=$(timeout "$SECONDS_TO_READ" "$SITE_MARK" read 2>&1) || status=$?
   # A program that breaks off ends with 1, too, but not without a word.
   [[ $status != 1 || -n $answer ]] || return 0
   if ((status != 0)); then
@@ -123,11 +142,18 @@ mark_value() {
   sed -nE "s/^.*\"$1\": *$2[,}].*\$/\\1/p" <<<"$3" | head -n 1
 }
 
+# living_timeline: that of the WAL here. A standby takes history files from the archive also of timelines that it can never be on,
+# and DATA_TIMELINE counts them.
+living_timeline() {
+  local end
+  end=$(end_of_wal "$PGDATA") && printf '%s' "${end% *}"
+}
+
 # is_marked_by_other TIMELINE: whether the mark is another site's, which has gone on with this data, on TIMELINE or a newer one. A
 # primary may have come to the same one, by a failover within its site; a standby has it from the other site. Sets NEWER.
 is_marked_by_other() {
-  [[ -n $MARK_SITE && $MARK_SITE != "$LAB" && $MARK_SYSTEM == "$DATA_SYSTEM" ]] && ((MARK_TIMELINE >= $1)) &&
-    NEWER="$MARK_SITE $MARK_TIMELINE"
+  [[ -n $MARK_SITE && $MARK_SITE != "$LAB" && $MARK_SYSTEM == "$DATA_SYSTEM" ]] &&
+    { ((MARK_TIMELINE >= $1)) || [[ ! -e $PGDATA/standby.signal && ! -e $PGDATA/$PROMOTED ]]; } && NEWER="$MARK_SITE $MARK_TIMELINE"
 }
 
 if keep connection; then
@@ -254,8 +280,9 @@ if keep interview; then
   judge() {
     local verdict
     verdict=$(former_judge "$@")
-    # What this site has gone on with is not given up for what it came from.
-    if is_standby_site && [[ $PRIMARY_HOST == "$UPSTREAM_HOST" && $verdict == "keep it is on timeline "* ]]; then
+    # What this site has gone on with is not given up for what it came from, also while its own primary is silent.
+    if is_standby_site && [[ $PRIMARY_HOST == "$UPSTREAM_HOST" ]] &&
+      { [[ $verdict == "keep it is on timeline "* ]] || { [[ $verdict == @(keep|rewind|discard)* ]] && outlasts_upstream; }; }; then
       verdict="wait ${verdict#* }"
     elif is_cascade && [[ $(ask_primary 'SELECT pg_is_in_recovery()' 2>/dev/null) != f ]]; then
       case $verdict in
@@ -339,7 +366,8 @@ if declare -F set_up >/dev/null; then
         fi
         [[ $said == "$WHY" ]] ||
           log "not starting: the config has \`upstream\`, and this node's data is that of a primary; it follows once the other site" \
-            "is promoted, but $WHY; to go on as the primary, remove \`upstream\`, apply and restart the VM"
+            "is promoted, but $WHY; to go on as the primary where you know that the other site accepts no writes, remove \`upstream\`," \
+            "apply and restart the VM"
         said=$WHY
         pause 5
       done
@@ -389,7 +417,7 @@ if declare -F set_up >/dev/null; then
   keep forget_primary
   forget_primary() {
     former_forget_primary "$1"
-    rm -f "$1"/{"$PROMOTED","$FOLLOWED","$GIVEN_BACK","$ASKED"}
+    rm -f "$1"/{"$PROMOTED","$FOLLOWED","$GIVEN_BACK","$ASKED","$TAKEN"}
   }
 
   keep may_clone
@@ -434,7 +462,7 @@ fi
 # The watcher.
 
 if keep ask_for_newer; then
-  site_asked_at=-60 upstream_asked_at=-60 promoted_at=-60 given_back_at=-60
+  site_asked_at=-60 upstream_asked_at=-60 promoted_at=-60 given_back_at=-60 taken_at=-60
 
   # The other nodes of this lab do not know of the other site.
   ask_for_newer() {
@@ -446,8 +474,7 @@ if keep ask_for_newer; then
     if is_standby_site && ((NOW - upstream_asked_at >= 10)); then
       ask_other_site
     fi
-    NEWER=$(local_sql "SELECT site || ' ' || timeline FROM virtwork.sites
-      WHERE site <> '$LAB' AND timeline > $DATA_TIMELINE ORDER BY timeline DESC LIMIT 1") || NEWER=''
+    NEWER=$(local_sql "$DEMAND_OF_OTHER") || NEWER=''
     [[ -z $NEWER ]] || stop_writing
     tick
     site_asked_at=$NOW
@@ -462,14 +489,12 @@ if keep ask_for_newer; then
       tick
       upstream_asked_at=$((NOW + 50))
       return
-    elif [[ -z ${OTHER_YIELDED:-} ]] && is_upstream_behind; then
+    elif is_upstream_behind; then
       # It was away when this site took over.
-      log "$UPSTREAM_HOST still accepts writes, on timeline $OTHER_TIMELINE: asking it to stop"
-      if ask_upstream "SELECT virtwork.yield_to('$LAB', $DATA_TIMELINE)" >/dev/null 2>&1; then
-        OTHER_YIELDED=yes
-      else
+      [[ -n ${OTHER_ASKED:-} ]] || log "$UPSTREAM_HOST still accepts writes, on timeline $OTHER_TIMELINE: asking it to stop"
+      OTHER_ASKED=yes
+      ask_upstream "SELECT virtwork.yield_to('$LAB', $DATA_TIMELINE)" >/dev/null 2>&1 ||
         log "warning: $UPSTREAM_HOST does not stop: two sites accept writes; stop it"
-      fi
     elif [[ -z ${RIVAL:-} && $OTHER_SYSTEM == "$DATA_SYSTEM" && $OTHER_RECOVERY == f && $OTHER_TIMELINE == "$DATA_TIMELINE" ]]; then
       # Each was promoted without the other, and neither is the newer one.
       RIVAL=yes
@@ -502,6 +527,10 @@ if keep ask_for_newer; then
         note_given_back || true
       fi
     fi
+    if is_standby_site && [[ -e $PGDATA/standby.signal && $state == streaming ]] && ((NOW - taken_at >= 10)); then
+      taken_at=$NOW
+      note_taken || true
+    fi
   }
 
   # A `promote: true` that stands in the config still when the other site has taken over in turn asks for nothing any more: two
@@ -521,6 +550,12 @@ if keep ask_for_newer; then
       log "the config's \`promote: true\` was done with timeline $taken, and $UPSTREAM_HOST has gone on since: this site follows;" \
         "remove it, or run \`virtwork-promote\` to take over again"
     fi
+  }
+
+  note_taken() {
+    local taken
+    taken=$(own_takeover) || return 1
+    [[ $(cat "$PGDATA/$TAKEN" 2>/dev/null) == "$taken" ]] || write_as_postgres "$PGDATA/$TAKEN" "$taken"
   }
 
   # Where it was only demanded so far nothing is over.
@@ -609,44 +644,61 @@ if keep check_standbys; then
 
   # The other site has to stop first, or to be proven stopped.
   hand_over() {
-    local attempt answer followed asked
-    has_taken_over && return
+    local attempt answer followed asked since
+    LIVING=$(living_timeline) || give_up "where the WAL in $PGDATA ends cannot be told"
+    if has_taken_over; then
+      heed_mark
+      ! is_standby_site || ! is_upstream_newer || object "$UPSTREAM_HOST has taken over since, on timeline $OTHER_TIMELINE: let it follow first"
+      return 0
+    fi
     if ! is_standby_site; then
       heed_mark
+      heed_demand
       followed=$(cat "$PGDATA/$FOLLOWED" 2>/dev/null) || followed=''
       [[ -z $followed ]] || has_mark ||
         object "this site followed $followed, which may still accept writes, and the config no longer says how it is reached: put" \
           "\`upstream\` back with \`promote: true\`, or stop it first and give --force"
       return 0
     fi
-    if ! upstream_facts; then
-      asked=$(cat "$PGDATA/$ASKED" 2>/dev/null) || asked=''
-      if [[ $asked == "$DATA_TIMELINE yielded" ]]; then
-        OTHER_STOPPED=yes
-      else
-        has_mark || object "$WHY: nothing proves that it accepts no writes any more; stop it first, and then give --force"
-        heed_mark
-        log "warning: $WHY: a primary that still runs there accepts writes until it sees that this site took over"
-      fi
-      [[ ${asked% *} != "$DATA_TIMELINE" ]] || await_shutdown
+    # Nobody is gone for one connection that failed.
+    for ((attempt = 0; attempt < 5; attempt++)); do
+      ! upstream_facts || break
+      has_mark || break
+      pause 5
+    done
+    if [[ -z $OTHER_SYSTEM ]]; then
+      # That it stopped once does not say that nobody made it go on since.
+      has_mark || object "$WHY: nothing proves that it accepts no writes any more; stop it first, and then give --force"
+      heed_mark
+      log "warning: $WHY: a primary that still runs there accepts writes until it sees that this site took over"
+      asked='' since=''
+      read -r asked since 2>/dev/null <"$PGDATA/$ASKED" || true
+      [[ $asked != "$LIVING" ]] || await_shutdown "$since"
     elif [[ $OTHER_SYSTEM != "$DATA_SYSTEM" ]]; then
       object "the data of $UPSTREAM_HOST is of another system than that of this node"
+    elif is_upstream_stopped && read -r asked since 2>/dev/null <"$PGDATA/$ASKED" && [[ $asked == "$LIVING" ]]; then
+      await_shutdown "$since"
+      OTHER_STOPPED=yes
     elif [[ $OTHER_RECOVERY == t ]]; then
       object "$UPSTREAM_HOST is a standby: whoever it follows may accept writes"
-    elif ((OTHER_TIMELINE > DATA_TIMELINE)); then
-      object "$UPSTREAM_HOST is on timeline $OTHER_TIMELINE, this node on $DATA_TIMELINE: let it follow first"
+    elif ((OTHER_TIMELINE > LIVING)); then
+      object "$UPSTREAM_HOST is on timeline $OTHER_TIMELINE, this node on $LIVING: let it follow first"
     else
-      write_as_postgres "$PGDATA/$ASKED" "$DATA_TIMELINE" || give_up "$PGDATA cannot be written to; nothing was changed"
+      # What it wrote after that is the proof; an older shutdown may be the end of what is here.
+      since=$(end_of_wal "$PGDATA") || give_up "where the WAL in $PGDATA ends cannot be told"
+      since=$(text_lsn "${since#* }")
+      write_as_postgres "$PGDATA/$ASKED" "$LIVING $since" || give_up "$PGDATA cannot be written to; nothing was changed"
       log "asking $UPSTREAM_HOST to accept no more writes"
-      if ! answer=$(ask_upstream "SELECT virtwork.yield_to('$LAB', $((DATA_TIMELINE + 1)))" 2>&1); then
+      if ! answer=$(ask_upstream "SELECT pg_current_wal_insert_lsn() FROM virtwork.yield_to('$LAB', $((DATA_TIMELINE + 1)))" 2>&1); then
         object "$UPSTREAM_HOST accepts writes, and does not stop for this site ($(reason "$answer")): stop it first"
         return 0
       fi
-      write_as_postgres "$PGDATA/$ASKED" "$DATA_TIMELINE yielded" || true
+      [[ ! $answer =~ ^[0-9A-F]+/[0-9A-F]+$ ]] || since=$answer
+      write_as_postgres "$PGDATA/$ASKED" "$LIVING $since" || true
       SECONDS=0
       # It may be behind a Service that leads nowhere by then.
       for ((attempt = 0; attempt < 2 && SECONDS < 120; )); do
-        if upstream_facts && [[ $OTHER_RECOVERY == f ]]; then
+        if upstream_facts && ! is_upstream_stopped; then
           attempt=0
         else
           attempt=$((attempt + 1))
@@ -654,28 +706,54 @@ if keep check_standbys; then
         pause 1
       done
       ((attempt == 2)) || object "$UPSTREAM_HOST still accepts writes after $SECONDS s: stop it first"
+      await_shutdown "$since"
+      # Silence may be the network's, or a restart's: one that was not fenced is back by now.
+      for ((attempt = 0; attempt < 5; attempt++)); do
+        if upstream_facts && ! is_upstream_stopped; then
+          object "$UPSTREAM_HOST accepts writes again: try again, or stop it first"
+          return 0
+        fi
+        pause 1
+      done
       OTHER_STOPPED=yes
       log "$UPSTREAM_HOST accepts no more writes"
-      await_shutdown
     fi
   }
 
+  # One under Patroni that had to stop; any other standby may be about to lead.
+  is_upstream_stopped() {
+    [[ $OTHER_RECOVERY == t && $(ask_upstream "SELECT current_setting('restore_command') = '/bin/false'" 2>/dev/null) == t ]]
+  }
+
+  # On a standby of a site that was asked to stop: the demand is in its data.
+  heed_demand() {
+    DEMAND=$(as_postgres timeout 20 psql -XAtqw -d postgres -c "$DEMAND_OF_OTHER" 2>/dev/null) || DEMAND=''
+    [[ -z $DEMAND ]] ||
+      object "the site ${DEMAND% *} asked this one to stop, to take over on timeline ${DEMAND#* }: where it did, give this config an" \
+        "\`upstream\` that leads to it"
+  }
+
+  # await_shutdown SINCE
   await_shutdown() {
-    is_shut_down ||
+    is_shut_down "$1" ||
       object "the WAL here does not end with the shutdown of $UPSTREAM_HOST: what it wrote last may be missing, and stays there; have" \
-        "that one go on and this node stream first, with \`virtwork-promote --force\` there, or give --force here"
+        "that one go on and this node stream first, with \`virtwork-promote --force\` there; or give --force here; never both"
   }
 
   # Where the other site does not say itself how far it is.
   heed_mark() {
     local WHY
-    if has_mark && read_mark && is_marked_by_other $((DATA_TIMELINE + 1)); then
+    has_mark || return 0
+    if ! read_mark; then
+      object "$WHY: where you know that no other site does, give --force"
+    elif is_marked_by_other $((LIVING + 1)); then
       object "by the archive's mark the site $MARK_SITE took over on timeline $MARK_TIMELINE, and this node is on $DATA_TIMELINE: let it" \
         "follow first"
     fi
   }
 
   # A server that stops sends everything to the standbys that stream, its shutdown last: after a checkpoint, which takes its time.
+  # is_shut_down SINCE: with a record after that position.
   is_shut_down() {
     local end position start size last=0 patience=10
     # A warm one does not say whether it streams.
@@ -686,7 +764,7 @@ if keep check_standbys; then
       position=${end#* }
       start=$(((position - 1) / size * size))
       pg_waldump -p "$PGDATA/pg_wal" -t "${end% *}" -s "$(text_lsn "$start")" -e "$(text_lsn "$position")" 2>/dev/null |
-        tail -n 1 | grep -q CHECKPOINT_SHUTDOWN && return
+        tail -n 1 | grep -q CHECKPOINT_SHUTDOWN && ((position > $(lsn "$1"))) && return
       [[ -z $(as_postgres timeout 20 psql -XAtqw -d postgres \
         -c "SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'" 2>/dev/null) ]] || last=$SECONDS
       pause 0.5
@@ -698,8 +776,8 @@ if keep check_standbys; then
   mark_site() {
     local answer node='' timeline
     read -r node timeline _ 2>/dev/null <"$(fenced_file)" || true
-    has_mark && read_mark && is_marked_by_other $((DATA_TIMELINE + 1)) || MARK_TIMELINE=''
-    is_standby_site || [[ -e $PGDATA/$FOLLOWED || -n $MARK_TIMELINE ]] || { [[ -n $node ]] && ! is_node "$node"; } || return 0
+    has_mark && read_mark && is_marked_by_other $((${LIVING:-$DATA_TIMELINE} + 1)) || MARK_TIMELINE=''
+    is_standby_site || [[ -e $PGDATA/$FOLLOWED || -n $MARK_TIMELINE || -n ${DEMAND:-} ]] || { [[ -n $node ]] && ! is_node "$node"; } || return 0
     if has_mark && ! has_taken_over; then
       [[ ${timeline:-} =~ ^[0-9]{1,5}$ ]] && ((timeline > DATA_TIMELINE)) || timeline=$DATA_TIMELINE
       # Asked for by force: newer than that of the site that is left.
@@ -710,15 +788,39 @@ if keep check_standbys; then
       if ! read_mark || [[ $MARK_SITE != "$LAB" ]]; then
         object "$WHY"
       fi
+      RESERVED=$timeline
       if [[ ${OTHER_STOPPED:-no} == no ]]; then
         log "waiting $SECONDS_FOR_MARK s, in which a primary of the other site reads the mark and stops"
         pause "$SECONDS_FOR_MARK"
+        drain
+        # Two that wrote it have both waited: the last one has it.
+        if ! read_mark || [[ $MARK_SITE != "$LAB" ]]; then
+          object "the mark in the archive is not this site's any more"
+        fi
       fi
     fi
-    if is_standby_site || [[ -e $PGDATA/$FOLLOWED ]]; then
-      write_as_postgres "$PGDATA/$PROMOTED" "$(cat "$PGDATA/$FOLLOWED" 2>/dev/null || echo "$UPSTREAM_HOST")" ||
-        give_up "$PGDATA cannot be written to; nothing was promoted"
+    if ! has_mark && [[ ${OTHER_STOPPED:-no} == no ]] && ! has_taken_over; then
+      RESERVED=$((DATA_TIMELINE + TIMELINES_LEFT))
     fi
+    [[ -z ${DEMAND:-} ]] || ((${DEMAND#* } <= RESERVED)) || RESERVED=${DEMAND#* }
+    # Also where a site was made to go on by force: its number counts against older demands.
+    write_as_postgres "$PGDATA/$PROMOTED" "$(cat "$PGDATA/$FOLLOWED" 2>/dev/null || echo "${UPSTREAM_HOST:-${node:-another site}}")" ||
+      give_up "$PGDATA cannot be written to; nothing was promoted"
+  }
+
+  # What the other site archived until it stopped is here first. An archive that does not answer says nothing.
+  drain() {
+    local end answer attempt none=0
+    [[ -n ${ARCHIVE_TYPE:-} && ! -e $(fenced_file) ]] || return 0
+    for ((attempt = 0; attempt < 15; attempt++)); do
+      answer=unknown
+      ! end=$(end_of_wal "$PGDATA") || answer=$(archived "${end#* }" "${end% *}")
+      [[ $answer == no ]] && none=$((none + 1)) || none=0
+      ((none < 2)) || return 0
+      # An answer is remembered for 20 s.
+      pause 21
+    done
+    object "the archive has WAL of the other site that is not here yet, or does not answer"
   }
 
   keep promote_standby

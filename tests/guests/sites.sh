@@ -174,7 +174,10 @@ follow() {
   stop production
   sleep 0.5
   expect 'the WAL of a head ends with the shutdown of production' yes \
-    "$(in_node standby-primary-0 "$HEAD" head '. $WORK/lib/is_shut_down.sh; set -euo pipefail; is_shut_down && echo yes')"
+    "$(in_node standby-primary-0 "$HEAD" head '. $WORK/lib/is_shut_down.sh; set -euo pipefail; is_shut_down 0/0 && echo yes')"
+  expect 'an older shutdown is none' no \
+    "$(in_node standby-primary-0 "$HEAD" head ". \$WORK/lib/is_shut_down.sh; set -euo pipefail
+      is_shut_down '$(sql "$HEAD" 'SELECT pg_last_wal_receive_lsn()')' || echo no")"
   start production "$PRODUCTION"
   mark "$PRODUCTION" production
   replayed "$HEAD"
