@@ -136,7 +136,8 @@ checked_text!(
             Some((server, path)) => {
                 let is_fine = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
                 let wrong = path.chars().find(|c| !is_fine(*c));
-                if let Some(fault) = host_fault(server).or_else(|| server.contains(':').then(|| "an IPv6 address is not supported".to_owned())) {
+                let is_ipv6 = server.contains(':').then(|| "an IPv6 address is not supported".to_owned());
+                if let Some(fault) = is_ipv6.or_else(|| host_fault(server)) {
                     Some(format!("`{}` is not a server: {fault}", shortened(server)))
                 } else if path.split('/').any(|part| part == ".." || part == ".") {
                     Some("its path has a part `.` or `..`".to_owned())
