@@ -54,7 +54,7 @@ impl Bundle {
                 "guests' files",
                 "a ConfigMap",
                 files,
-                "shorten `postgresql.parameters`, `guest.extra-packages` or `chaos-network.schedule`",
+                "shorten `postgresql.parameters`, `guest.extra-packages`, `chaos-network.schedule`, or a `ca`: one certificate will do",
             ),
             ("user-data", "a Secret", user_data, "shorten `guest.ssh.authorized-keys`"),
         ];

@@ -197,14 +197,14 @@ impl Plan {
         let mut guest = guest::plan(config, is_patroni, problems, &mut notes);
         let credentials = credentials::plan(config, &names, &roles, is_patroni, problems);
         let secrets = (postgresql.max_slot_wal_keep_size, &credentials);
-        let archive = archive::plan(config, &names, &roles, guest.family, secrets, problems);
+        let ip = ip::plan(config, &names, guest.os, problems);
+        let archive = archive::plan(config, &names, &roles, guest.family, secrets, &ip, problems);
         if let Some(archive) = &archive {
             guest.install_too(archive);
         }
         let pending = archive.as_ref().map(|archive| archive.max_pending_wal);
         let needs = Needs::new(config, &pgbench, &postgresql, ledger.as_ref(), pending);
         let monitoring = monitoring::plan(config, replica_count, guest.family, problems);
-        let ip = ip::plan(config, &names, guest.os, problems);
         let tls = tls::plan(config, &names, &roles, problems, &mut notes);
         let machines = roles.into_iter().map(|(role, count)| {
             let vm = vm::plan(config, role, &needs, problems, &mut notes);

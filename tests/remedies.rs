@@ -25,6 +25,8 @@ const NO_LITERAL: &[(&str, &str)] = &[
     ("set `guest.os` to", "a key that is not there yet"),
     ("set `guest.image` to", "a key that is not there yet, or stands elsewhere"),
     ("set `postgresql.synchronous.method` to", "the same"),
+    ("set `archive.path-style` to", "the same"),
+    ("set `tls` to", "a key that is not there yet, or stands elsewhere"),
     ("below `vm`", "the line moves there"),
     ("add ", "a key that is not there yet"),
     ("gen --print example", "nothing like it is known"),

@@ -314,12 +314,15 @@ fn whole_number(node: &Node, whole: &Whole, problems: &mut Problems) -> Option<i
                 .help(format!("remove the quotes: `{text}`"))
         }
         value => {
-            let seconds = match value {
-                NodeValue::Text(text) if whole.unit == "seconds" => seconds(text),
+            let length = match (value, whole.unit) {
+                (NodeValue::Text(text), "seconds") => seconds(text),
+                (NodeValue::Text(text), "days") => {
+                    seconds(text).filter(|seconds| seconds % DAY == 0).map(|seconds| seconds / DAY)
+                }
                 _ => None,
             };
-            let help = match seconds.filter(|seconds| whole.bounds.contains(seconds)) {
-                Some(seconds) => format!("it counts seconds: write `{seconds}`"),
+            let help = match length.filter(|length| whole.bounds.contains(length)) {
+                Some(length) => format!("it counts {}: write `{length}`", whole.unit),
                 None => format!("write it in plain decimal digits, such as `10`: {reason}"),
             };
             let message = format!("expected a whole number, found {}", node.kind());
@@ -330,6 +333,8 @@ fn whole_number(node: &Node, whole: &Whole, problems: &mut Problems) -> Option<i
     None
 }
 
+const DAY: u32 = 86_400;
+
 /// The seconds of a time such as `5m`.
 fn seconds(text: &str) -> Option<u32> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -338,7 +343,7 @@ fn seconds(text: &str) -> Option<u32> {
         "s" | "sec" | "seconds" => 1,
         "m" | "min" | "minutes" => 60,
         "h" | "hours" => 3600,
-        "d" | "days" => 86_400,
+        "d" | "days" => DAY,
         _ => return None,
     };
     number.checked_mul(unit)

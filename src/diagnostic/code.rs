@@ -265,7 +265,7 @@ codes! {
     Tls {
         /// This is neither a DNS name nor an IP address. Write it without port and scheme.
         NotAHostName = "not-a-host-name",
-        /// One certificate with the names of all nodes would be larger than TLS carries. Let each node sign its own, or ask for
+        /// A certificate with so many names would be larger than TLS carries. List fewer; or let each node sign its own, or ask for
         /// fewer replicas.
         CertificateTooLarge = "certificate-too-large",
     }
@@ -291,6 +291,8 @@ codes! {
         /// The distribution has no package of the program that is to write the archive. Choose the other one, another image, or
         /// one that has it installed.
         NoArchiveTool = "no-archive-tool",
+        /// The bucket would be a part of the name of the host, where it is in no DNS or in no certificate. Have it in the path.
+        NeedsPathStyle = "needs-path-style",
         /// Less WAL may wait for the archive than is written while it is looked after. Raise `archive.max-pending-wal`.
         PendingWalTooSmall = "pending-wal-too-small",
         /// A restored lab would archive to where it came from, and the two histories would overwrite each other. Give one of
@@ -410,6 +412,11 @@ codes! {
         StandbySite = "standby-site",
         /// The `name` of the other site cannot be told from its address. It has to be another than that of this one.
         NamesOfBothSites = "names-of-both-sites",
+        /// The upstream is named by an address, and the guests' PostgreSQL, older than 15, verifies names alone. Name it by its name
+        /// in DNS, or verify the authority alone.
+        AddressNotVerified = "address-not-verified",
+        /// Two lists say where clients come from, and they have no address in common: no client passes both.
+        NobodyInBothLists = "nobody-in-both-lists",
         /// Most API servers refuse this port for the nodes of the cluster; some are set up for it.
         UnusualNodePort = "unusual-node-port",
         /// A certificate of cert-manager has the names that hold within its namespace alone. Clients elsewhere need longer ones: say

@@ -56,7 +56,8 @@ fn lab_certificate<'p>(
         "kind" => "Certificate",
         "metadata" => metadata(plan, &name, None, &plan.annotations.object),
         "spec" => map! {
-            "commonName" => role,
+            // issuers such as Vault's sign none without
+            "commonName" => role.map_or_else(|| plan.names.primary_service(), str::to_owned),
             "dnsNames" => names(&issuer.dns_names),
             "ipAddresses" => names(&issuer.addresses),
             "duration" => hours(issuer.duration),

@@ -1,15 +1,15 @@
 //! Where WAL and base backups go, and what a lab is made from.
 
-use super::Family;
 use super::credentials::CredentialsPlan;
+use super::{Family, IpPlan};
 use crate::config::Config;
 use crate::config::archive::{Archive, ArchiveSecret, Restore};
 use crate::config::fields::{Field, Involved, Spanned};
 use crate::diagnostic::{Code, Diagnostic, Problems};
 use crate::names::{Names, Role};
 use crate::value::{
-    ArchivePrefix, ArchiveTool, ArchiveType, BucketName, Calendar, Certificates, NfsExport, Packages, PgSize,
-    RegionName, SecretKey, StoreUrl,
+    ArchivePrefix, ArchiveTool, ArchiveType, BucketName, Calendar, Certificates, IpFamily, NfsExport,
+    Packages, PgSize, RegionName, SecretKey, StoreUrl,
 };
 
 /// Where WAL and base backups go.
@@ -129,6 +129,7 @@ pub(super) fn plan(
     roles: &[(Role, u32)],
     family: Family,
     (slots, credentials): (PgSize, &CredentialsPlan),
+    ip: &IpPlan,
     problems: &mut Problems,
 ) -> Option<ArchivePlan> {
     let Some(section) = config.archive.spanned() else {
@@ -151,6 +152,7 @@ pub(super) fn plan(
     let place = match kind {
         ArchiveType::S3 => {
             without_effect(&[&archive.nfs], archive, "is for `type: posix`", problems);
+            check_host(config, archive, ip, problems);
             PlacePlan::Store(Box::new(store(section, names, roles, config, credentials, problems)))
         }
         ArchiveType::Posix => {
@@ -166,6 +168,7 @@ pub(super) fn plan(
             if !archive.nfs.is_present() {
                 missing(section, "nfs", "what the NFS server exports: `server:/path`", problems);
             }
+            check_family(config, &archive.nfs, archive.nfs.get().and_then(NfsExport::family), ip, problems);
             PlacePlan::Nfs(archive.nfs.get().map(NfsExport::to_string).unwrap_or_default())
         }
     };
@@ -205,13 +208,64 @@ pub(super) fn plan(
     })
 }
 
+/// An address that the guests cannot reach.
+fn check_family(
+    config: &Config,
+    place: &dyn Involved,
+    family: Option<IpFamily>,
+    ip: &IpPlan,
+    problems: &mut Problems,
+) {
+    let Some(family) = family.filter(|family| !ip.guests.has(*family)) else { return };
+    let service = config.service.or_default();
+    problems.contradiction(
+        Code::OfAnotherIpFamily,
+        &[(place, "cannot be reached"), (&service.ip_families, "by guests of this family")],
+        format!("the guests have no {}", family.as_str()),
+        "add the family to `service.ip-families`, or name the host by its name",
+    );
+}
+
+/// Whether there is a host for the bucket: `bucket.host` is what it is called without `path-style`.
+fn check_host(config: &Config, archive: &Archive, ip: &IpPlan, problems: &mut Problems) {
+    let family = archive.endpoint.get().and_then(StoreUrl::family);
+    check_family(config, &archive.endpoint, family, ip, problems);
+    if archive.path_style.or(false) {
+        return;
+    }
+    let (key, message): (&dyn Involved, _) = if family.is_some() {
+        (
+            &archive.endpoint,
+            "the bucket would be a part of the host's name, and this host has none".to_owned(),
+        )
+    } else if let Some(bucket) = archive.bucket.get().filter(|bucket| bucket.as_str().contains('.')) {
+        let message = format!(
+            "`{bucket}` would be a part of the host's name, and a certificate for all buckets holds for those without dots"
+        );
+        (&archive.bucket, message)
+    } else {
+        return;
+    };
+    problems.contradiction(
+        Code::NeedsPathStyle,
+        &[(key, "no part of a host's name"), (&archive.path_style, "so it has to be in the path")],
+        message,
+        "set `archive.path-style` to `true`",
+    );
+}
+
 /// Both sites have one archive: what is under the name of this one is not the other's.
 fn check_standby_site(config: &Config, section: &Spanned<Archive>, problems: &mut Problems) {
     if config.upstream.spanned().is_none() {
         return;
     }
     if !section.value.prefix.is_present() {
-        missing(section, "prefix", "that of the other site: a standby site goes on from the archive of both", problems);
+        missing(
+            section,
+            "prefix",
+            "that of the other site: a standby site goes on from the archive of both",
+            problems,
+        );
     }
     if config.restore.spanned().is_some() {
         problems.contradiction(
@@ -367,13 +421,15 @@ fn check_secret(
     let Some(name) = secret.name.get() else { return };
     let is_written = |other: String| other == name.as_str();
     let writes_passwords = matches!(credentials, CredentialsPlan::File(_));
+    let has_manager = config.tls.or_default().cert_manager.is_present();
     if roles.iter().any(|(role, _)| is_written(names.cloudinit(*role)))
         || writes_passwords && is_written(names.credentials())
+        || has_manager && (is_written(names.tls()) || is_written(names.replicator_tls()))
     {
         problems.contradiction(
             Code::NameTaken,
             &[(&secret.name, "this name is taken"), (&config.name, "by an object of this lab")],
-            format!("`{name}` is the name of a Secret that gen writes"),
+            format!("`{name}` is the name of a Secret of the lab itself"),
             "give the Secret of the store's keys another name",
         );
     }

@@ -95,7 +95,7 @@ fn check_encryption(config: &Config, service: &Service, exposed: ServiceType, pr
             Code::ExposedWithoutTls,
             &[(&service.r#type, "to clients from outside"), (&service.insecure, "and not in clear")],
             format!("`{}` exposes the databases, and without `tls` their clients talk in clear", exposed.as_str()),
-            "write `ClusterIP`; or add `tls: true`; or set `service.insecure` to `true` where nobody can listen between the \
+            "write `ClusterIP`; or set `tls` to `true`; or set `service.insecure` to `true` where nobody can listen between the \
              clients and the cluster",
         );
     }
@@ -192,10 +192,24 @@ fn check_source_ranges(service: &Service, exposed: ServiceType, ip: &IpPlan, pro
 /// The policy judges by the address that a packet has when it reaches the pod.
 fn note_policy(config: &Config, service: &Service, exposed: ServiceType, notes: &mut Vec<Note>) {
     let clients = config.postgresql.or_default().allowed_clients.or_default();
-    if !config.network_policy.or(true) || !clients.is_empty() {
+    if !config.network_policy.or(true) {
         return;
     }
-    let whose = match service.external_traffic_policy.or(TrafficPolicy::Cluster) {
+    let policy = service.external_traffic_policy.or(TrafficPolicy::Cluster);
+    if !clients.is_empty() {
+        let ranges = service.load_balancer_source_ranges.or_default();
+        let meet = |range: &Cidr| clients.iter().any(|client| client.value.meets(range));
+        if policy == TrafficPolicy::Local
+            && !ranges.is_empty()
+            && !ranges.iter().any(|range| meet(&range.value))
+        {
+            let text = "the load balancer lets in `service.load-balancer-source-ranges`, the NetworkPolicy \
+                        `postgresql.allowed-clients`, and no address is in both";
+            notes.push(Note::new(Code::NobodyInBothLists, text));
+        }
+        return;
+    }
+    let whose = match policy {
         TrafficPolicy::Cluster => {
             "which without `external-traffic-policy: Local` are those of the cluster's nodes, or of the load balancer"
         }

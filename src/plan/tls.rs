@@ -102,6 +102,15 @@ pub(super) fn plan(
             further.push(name.value);
         }
     }
+    let size = bytes(further.iter().map(HostName::as_str));
+    if size > MAX_NAMES {
+        problems.contradiction(
+            Code::CertificateTooLarge,
+            &[(&tls.names, "in each certificate")],
+            format!("a certificate with these names would have {size} bytes of them; TLS carries about {MAX_NAMES}"),
+            "list fewer of them, or one for many: `*.example.com`",
+        );
+    }
     let source = if let Some(manager) = tls.cert_manager.spanned() {
         CertificatePlan::CertManager(issuer(config, manager, names, roles, &further, problems, notes))
     } else if let Some(secret) = tls.existing_secret.get() {
@@ -284,8 +293,8 @@ fn issuer(
             dns_names.push(name.to_string());
         }
     }
-    let size = dns_names.iter().map(|name| name.len() + 2).sum::<usize>();
-    if size > MAX_NAMES {
+    let size = bytes(dns_names.iter().map(String::as_str));
+    if size > MAX_NAMES && bytes(further.iter().map(HostName::as_str)) <= MAX_NAMES {
         problems.contradiction(
             Code::CertificateTooLarge,
             &[
@@ -308,6 +317,11 @@ fn issuer(
         dns_names,
         addresses: addresses.into_iter().map(ToString::to_string).collect(),
     }
+}
+
+/// What names take in a certificate.
+fn bytes<'n>(names: impl Iterator<Item = &'n str>) -> usize {
+    names.map(|name| name.len() + 2).sum()
 }
 
 fn check_days(manager: &CertManager, problems: &mut Problems) {

@@ -1,7 +1,7 @@
 //! The other site that this one follows.
 
-use super::IpPlan;
 use super::service::is_encrypted;
+use super::{IpPlan, release};
 use crate::config::Config;
 use crate::config::fields::Spanned;
 use crate::config::upstream::Upstream;
@@ -36,6 +36,8 @@ pub(super) fn plan(
     let host = host(config, section, names, ip, problems, notes);
     let sslmode = sslmode(config, section, problems);
     check_patroni(config, section, sslmode, problems);
+    check_login(config, section, problems);
+    note_address(config, upstream, sslmode, notes);
     let promote = upstream.promote.or(false);
     if !promote {
         let text = format!(
@@ -52,6 +54,35 @@ pub(super) fn plan(
         ca: upstream.ca.get().map(Certificates::pem),
         promote,
     })
+}
+
+/// Where `replicator` has no password, it logs in at the other site by its certificate, too.
+fn check_login(config: &Config, section: &Spanned<Upstream>, problems: &mut Problems) {
+    let sslmode = &section.value.sslmode;
+    let tls = config.tls.or_default();
+    if sslmode.get() == Some(&SslMode::Disable) && is_encrypted(config) && tls.client_certificates.or(false) {
+        problems.contradiction(
+            Code::ExclusiveKeys,
+            &[(sslmode, "shows no certificate"), (&tls.client_certificates, "and there is no password")],
+            "`replicator` cannot log in at the other site: without TLS nobody sees its certificate",
+            "write `verify-full`, or set `tls.client-certificates` to `false`",
+        );
+    }
+}
+
+/// Before 15 libpq looks for an address among the names of a certificate alone.
+fn note_address(config: &Config, upstream: &Upstream, sslmode: SslMode, notes: &mut Vec<Note>) {
+    let is_old = *release::majors(&config.guest.or_default()).end() < 15;
+    if let Some(host) = upstream.host.get().filter(|host| host.family().is_some())
+        && sslmode == SslMode::VerifyFull
+        && is_old
+    {
+        let text = format!(
+            "PostgreSQL of this image does not find `{host}` among the addresses of a certificate: let `upstream.host` be a name in \
+             DNS, or `upstream.sslmode` `verify-ca`"
+        );
+        notes.push(Note::new(Code::AddressNotVerified, text));
+    }
 }
 
 /// Patroni connects to the other site as it does to the nodes of this one.
@@ -73,7 +104,7 @@ fn check_patroni(config: &Config, section: &Spanned<Upstream>, sslmode: SslMode,
     } else {
         (
             "Patroni would talk to this site's own nodes by TLS, too, and without `tls` they do not answer to that",
-            "add `tls: true`",
+            "set `tls` to `true`",
         )
     };
     problems.contradiction(

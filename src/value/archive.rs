@@ -1,7 +1,8 @@
 //! Where an archive lies, when it is looked after, and what is taken out of it.
 
-use super::names::{label_fault, subdomain_fault};
-use super::{FromText, Refusal, Value, checked_text, named, read_text, shortened};
+use super::names::label_fault;
+use super::network::{family_of_address, host_fault};
+use super::{FromText, IpFamily, Refusal, Value, checked_text, named, read_text, shortened};
 use crate::diagnostic::{Code, Problems};
 use crate::node::Node;
 
@@ -12,15 +13,17 @@ checked_text!(
     "the URL of a store",
     "https://s3.example.com:9000",
     |text| {
+        if text.contains(['@', '?']) {
+            return Err(Refusal::new(
+                Code::SecretInConfig,
+                "the URL holds keys or a password, which would stand readable in the bundle",
+                "write the host and its port alone, such as `https://s3.example.com:9000`; the keys are in the Secret that `existing-secret` names",
+            )
+            .of_secret());
+        }
         let fault = match text.strip_prefix("https://") {
             None => Some("it does not begin with `https://`".to_owned()),
-            Some(rest) if rest.contains('@') => Some("it holds a user".to_owned()),
-            Some(rest) => {
-                let authority = rest.strip_suffix('/').unwrap_or(rest);
-                let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "443"));
-                let is_port = !port.starts_with(['0', '+']) && port.parse::<u16>().is_ok();
-                (subdomain_fault(host).is_some() || !is_port).then(|| "it is not `https://host:port`".to_owned())
-            }
+            Some(rest) => store_fault(rest.strip_suffix('/').unwrap_or(rest)),
         };
         named(
             text,
@@ -32,7 +35,23 @@ checked_text!(
     }
 );
 
+fn store_fault(authority: &str) -> Option<String> {
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "443"));
+    if authority.starts_with('[') {
+        return Some("not each tool takes an IPv6 address there: the host needs a name".to_owned());
+    }
+    if port.starts_with(['0', '+']) || port.parse::<u16>().is_err() {
+        return Some("it is not `https://host:port`".to_owned());
+    }
+    host_fault(host).map(|fault| format!("it is not `https://host:port`: `{}`: {fault}", shortened(host)))
+}
+
 impl StoreUrl {
+    /// The family of its host, where that is an address.
+    pub fn family(&self) -> Option<IpFamily> {
+        family_of_address(self.host_and_port().0)
+    }
+
     /// Its host and its port.
     pub fn host_and_port(&self) -> (&str, &str) {
         let rest = self.as_str().trim_start_matches("https://").trim_end_matches('/');
@@ -48,6 +67,8 @@ checked_text!(
     |text| {
         let fault = if text.len() < 3 || text.len() > 63 {
             Some(format!("it has {} characters, 3 to 63 are allowed", text.len()))
+        } else if text.parse::<std::net::IpAddr>().is_ok() {
+            Some("it looks like an address".to_owned())
         } else {
             text.split('.').find_map(|label| label_fault(label, 63))
         };
@@ -97,6 +118,9 @@ impl ArchivePrefix {
     }
 }
 
+/// The longest path that NFS mounts (MNTPATHLEN).
+const LONGEST_EXPORT: usize = 1024;
+
 checked_text!(
     /// What an NFS server exports: `server:/path`.
     NfsExport,
@@ -105,12 +129,19 @@ checked_text!(
     |text| {
         let fault = match text.split_once(":/") {
             None => Some("it is not `server:/path`".to_owned()),
+            Some((_, path)) if path.starts_with('/') => Some("it has a scheme, or two slashes in a row".to_owned()),
+            Some((_, path)) if path.len() >= LONGEST_EXPORT => {
+                Some(format!("its path has {} characters, {LONGEST_EXPORT} are allowed", path.len() + 1))
+            }
             Some((server, path)) => {
                 let is_fine = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-                if subdomain_fault(server).is_some() {
-                    Some(format!("`{}` is not a server", shortened(server)))
+                let wrong = path.chars().find(|c| !is_fine(*c));
+                let is_ipv6 = server.contains(':').then(|| "an IPv6 address is not supported".to_owned());
+                if let Some(fault) = is_ipv6.or_else(|| host_fault(server)) {
+                    Some(format!("`{}` is not a server: {fault}", shortened(server)))
+                } else if path.split('/').any(|part| part == ".." || part == ".") {
+                    Some("its path has a part `.` or `..`".to_owned())
                 } else {
-                    let wrong = path.chars().find(|c| !is_fine(*c));
                     wrong.map(|c| format!("`{}` is not allowed in its path", c.escape_debug()))
                 }
             }
@@ -118,6 +149,13 @@ checked_text!(
         named(text, Code::NotAnExport, "an NFS export", fault, "write it like `nfs.example.com:/srv/archive`: the server, and the path that it exports")
     }
 );
+
+impl NfsExport {
+    /// The family of its server, where that is an address.
+    pub fn family(&self) -> Option<IpFamily> {
+        self.as_str().split_once(":/").and_then(|(server, _)| family_of_address(server))
+    }
+}
 
 checked_text!(
     /// Times as systemd's timers have them (`OnCalendar=`).
@@ -137,7 +175,8 @@ const RHYTHMS: [&str; 7] = ["hourly", "daily", "weekly", "monthly", "quarterly",
 
 const DAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
-/// The part of systemd.time(7) that people write: `[weekdays] [[year-]month-day] [hour:minute[:second]] [UTC]`.
+/// The part of systemd.time(7) that people write, of what comes again: `[weekdays] [[*-]month-day] [hour:minute[:second]]
+/// [UTC]`.
 fn calendar_fault(text: &str) -> Option<String> {
     let mut words: Vec<&str> = text.split(' ').collect();
     if words.last() == Some(&"UTC") && words.len() > 1 {
@@ -148,11 +187,17 @@ fn calendar_fault(text: &str) -> Option<String> {
     {
         return None;
     }
-    let is_day = |word: &str| {
+    let day = |word: &str| {
         let word = word.to_ascii_lowercase();
-        DAYS.iter().any(|day| *day == word || day[..3] == word)
+        DAYS.iter().position(|day| *day == word || day[..3] == word)
     };
-    let are_days = |word: &str| word.split(',').all(|part| part.split("..").all(is_day));
+    // a range does not go beyond Sunday
+    let are_days = |word: &str| {
+        word.split(',').all(|part| match part.split_once("..") {
+            Some((first, last)) => day(first).zip(day(last)).is_some_and(|(first, last)| first <= last),
+            None => day(part).is_some(),
+        })
+    };
     let mut rest = &words[..];
     let mut has_any = false;
     if let [first, more @ ..] = rest
@@ -163,14 +208,8 @@ fn calendar_fault(text: &str) -> Option<String> {
     if let [first, more @ ..] = rest
         && first.contains('-')
     {
-        let parts: Vec<&str> = first.split('-').collect();
-        let bounds: &[(u32, u32)] = match parts.len() {
-            2 => &[(1, 12), (1, 31)],
-            3 => &[(1970, 2199), (1, 12), (1, 31)],
-            _ => return Some(format!("`{}` is not a date", shortened(first))),
-        };
-        if !parts.iter().zip(bounds).all(|(part, bounds)| are_numbers(part, *bounds)) {
-            return Some(format!("`{}` is not a date", shortened(first)));
+        if let Some(fault) = date_fault(first) {
+            return Some(fault);
         }
         (rest, has_any) = (more, true);
     }
@@ -179,8 +218,9 @@ fn calendar_fault(text: &str) -> Option<String> {
     {
         let parts: Vec<&str> = first.split(':').collect();
         let bounds = [(0, 23), (0, 59), (0, 59)];
-        if parts.len() > 3 || !parts.iter().zip(bounds).all(|(part, bounds)| are_numbers(part, bounds)) {
-            return Some(format!("`{}` is not a time of day", shortened(first)));
+        if parts.len() > 3 || !parts.iter().zip(bounds).all(|(part, bounds)| numbers(part, bounds).is_some())
+        {
+            return Some(not_one_of(first, "a time of day"));
         }
         (rest, has_any) = (more, true);
     }
@@ -191,22 +231,60 @@ fn calendar_fault(text: &str) -> Option<String> {
     }
 }
 
-/// `*`, or a list of numbers, ranges `1..5` and steps `0/15`.
-fn are_numbers(text: &str, (least, most): (u32, u32)) -> bool {
+/// `month-day` or `*-month-day`, on a day that there is.
+fn date_fault(text: &str) -> Option<String> {
+    const LONGEST: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let parts: Vec<&str> = text.split('-').collect();
+    let (year, month, day) = match parts[..] {
+        [month, day] => ("*", month, day),
+        [year, month, day] => (year, month, day),
+        _ => return Some(not_one_of(text, "a date")),
+    };
+    if year != "*" {
+        return Some(format!("`{}` is no `*`, and what names a year comes to an end", shortened(year)));
+    }
+    let (Some(months), Some(days)) = (numbers(month, (1, 12)), numbers(day, (1, 31))) else {
+        return Some(not_one_of(text, "a date"));
+    };
+    let first = days.into_iter().min().unwrap_or(1);
+    let is_there = |month: u32| LONGEST.get(month as usize - 1).is_some_and(|longest| first <= *longest);
+    (!months.into_iter().any(is_there)).then(|| format!("`{}` is on no day of the year", shortened(text)))
+}
+
+/// A word that is not what it seems to be. People who know cron write a step behind a `*`.
+fn not_one_of(text: &str, what: &str) -> String {
+    let hint = if text.contains("*/") { ": a step begins at a number, as in `0/6`" } else { "" };
+    format!("`{}` is not {what}{hint}", shortened(text))
+}
+
+/// The numbers of `*`, or of a list of numbers, ranges `1..5` and steps `0/15`. As in systemd, a step does not go beyond the
+/// end at once, and a `*` stands alone.
+fn numbers(text: &str, (least, most): (u32, u32)) -> Option<Vec<u32>> {
+    if text == "*" {
+        return Some((least..=most).collect());
+    }
     let number = |text: &str| {
         let is_digits = !text.is_empty() && text.len() <= 4 && text.bytes().all(|byte| byte.is_ascii_digit());
         is_digits.then(|| text.parse::<u32>().ok()).flatten()
     };
-    let within = |text: &str| number(text).is_some_and(|number| (least..=most).contains(&number));
-    text.split(',').all(|part| {
-        let (start, step) = part.split_once('/').map_or((part, None), |(start, step)| (start, Some(step)));
-        let has_step = step.is_none_or(|step| number(step).is_some_and(|step| (1..=most).contains(&step)));
-        let is_start = match start.split_once("..") {
-            Some((first, last)) => within(first) && within(last) && number(first) <= number(last),
-            None => start == "*" || within(start),
-        };
-        has_step && is_start
-    })
+    let within = |text: &str| number(text).filter(|number| (least..=most).contains(number));
+    let mut all = Vec::new();
+    for part in text.split(',') {
+        let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
+        let (start, end) = range.split_once("..").map_or((range, None), |(start, end)| (start, Some(end)));
+        let (start, end) = (within(start)?, end.map(within));
+        if end.is_none() && step.is_none() {
+            all.push(start);
+            continue;
+        }
+        let step = step.map_or(Some(1), number).filter(|step| *step > 0)?;
+        let end = end.unwrap_or(Some(most))?;
+        if start + step > end {
+            return None;
+        }
+        all.extend((start..=end).step_by(step as usize));
+    }
+    Some(all)
 }
 
 checked_text!(
@@ -282,7 +360,12 @@ checked_text!(
     |text| {
         let is_half = |half: &str| (1..=8).contains(&half.len()) && half.bytes().all(|byte| byte.is_ascii_hexdigit());
         let is_one = text.split_once('/').is_some_and(|(high, low)| is_half(high) && is_half(low));
-        let fault = (!is_one).then(|| "it is not two hexadecimal numbers with a slash between them".to_owned());
+        let fault = if !is_one {
+            Some("it is not two hexadecimal numbers with a slash between them".to_owned())
+        } else {
+            // InvalidXLogRecPtr
+            text.bytes().all(|byte| matches!(byte, b'0' | b'/')).then(|| "no WAL is there".to_owned())
+        };
         named(text, Code::NotAWalPosition, "a position in the WAL", fault, "write it like `1/4F000028`, as PostgreSQL does")
     }
 );
@@ -316,7 +399,10 @@ mod tests {
             "Mon..Fri 02:30:00",
             "Mon,Wed,Sun",
             "*-*-1 04:00",
-            "2026-12-24 18:00 UTC",
+            "12-24 18:00 UTC",
+            "*-2-29",
+            "*-2,3-31",
+            "*-*-01..07/3 2..4:00",
             "00:00",
             "*:0/15",
             "*-1,7-01",
@@ -341,6 +427,20 @@ mod tests {
             "daily weekly",
             "1-2-3-4",
             "*:*:*:*",
+            // systemd reads none of these
+            "Fri..Mon",
+            "Mon..Tue..Wed",
+            "*/6:00",
+            "*-*-*/2",
+            "*,3:00",
+            "*-1/12-8",
+            "0/23:56/37",
+            "5..5:00",
+            // nor do these come again
+            "2026-12-24 18:00 UTC",
+            "2026..2030-*-1",
+            "*-02-30",
+            "*-4,6-31",
         ] {
             assert!(calendar_fault(wrong).is_some(), "{wrong}");
         }

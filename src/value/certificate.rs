@@ -15,7 +15,8 @@ checked_text!(
     "-----BEGIN CERTIFICATE-----",
     |text| {
         let help = "paste the whole certificate of the CA below `ca: |`, from its line `BEGIN CERTIFICATE` to `END CERTIFICATE`";
-        if text.contains("PRIVATE KEY") {
+        let holds_key = |text| bodies(text).is_ok_and(|bodies| bodies.iter().any(|lines| is_key(lines)));
+        if text.contains("PRIVATE KEY") || holds_key(text) {
             return Err(Refusal::new(Code::SecretInConfig, "this is a private key, which nobody else should ever see", help).of_secret());
         }
         let fault = bodies(text).err();
@@ -58,18 +59,26 @@ fn bodies(text: &str) -> Result<Vec<Vec<&str>>, String> {
 
 /// Whether it is one SEQUENCE of ASN.1, from its beginning to its end.
 fn is_certificate(lines: &[&str]) -> bool {
-    let Ok(der) = base64::engine::general_purpose::STANDARD.decode(lines.concat()) else { return false };
-    let Some((&0x30, [first, rest @ ..])) = der.split_first() else { return false };
+    content(lines).is_some()
+}
+
+/// Whether it is a private key between lines that are not its own: those begin with the number of their version.
+fn is_key(lines: &[&str]) -> bool {
+    const INTEGER: u8 = 2;
+    content(lines).is_some_and(|content| content.first() == Some(&INTEGER))
+}
+
+/// What is in such a SEQUENCE.
+fn content(lines: &[&str]) -> Option<Vec<u8>> {
+    let der = base64::engine::general_purpose::STANDARD.decode(lines.concat()).ok()?;
+    let (&0x30, [first, rest @ ..]) = der.split_first()? else { return None };
     let (length, content) = match usize::from(*first) {
         short @ ..0x80 => (short, rest),
         long => {
             let count = long - 0x80;
-            let Some((digits, content)) = rest.split_at_checked(count).filter(|_| (1..=4).contains(&count))
-            else {
-                return false;
-            };
+            let (digits, content) = rest.split_at_checked(count).filter(|_| (1..=4).contains(&count))?;
             (digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit)), content)
         }
     };
-    content.len() == length
+    (content.len() == length).then(|| content.to_vec())
 }
