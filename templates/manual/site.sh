@@ -164,9 +164,11 @@ if keep connection; then
     if is_standby_site && [[ $PRIMARY_HOST == "$UPSTREAM_HOST" ]]; then
       words=${words/ port=5432 / port=$UPSTREAM_PORT }
       words+=" sslmode=$UPSTREAM_SSLMODE"
-      if [[ $UPSTREAM_SSLMODE == verify-* ]]; then
-        words+=" sslrootcert=$([[ -n $UPSTREAM_CA ]] && echo "$UPSTREAM_CA_FILE" || echo /run/postgresql/virtwork.tls/ca.crt)"
-      fi
+      case $UPSTREAM_SSLMODE in
+        verify-*) words+=" sslrootcert=$([[ -n $UPSTREAM_CA ]] && echo "$UPSTREAM_CA_FILE" || echo /run/postgresql/virtwork.tls/ca.crt)" ;;
+        # With a CA that is there libpq verifies in this mode, too; this site's own says nothing of the other one.
+        require) words+=' sslrootcert=/run/postgresql/virtwork.tls/none.crt' ;;
+      esac
     fi
     printf '%s' "$words"
   }
@@ -344,8 +346,9 @@ if declare -F set_up >/dev/null; then
     [[ $UPSTREAM_PORT != 5432 ]] && command -v selinuxenabled >/dev/null && selinuxenabled || return 0
     # The WAL receiver may connect to PostgreSQL's port alone.
     if ! semanage port -l 2>/dev/null | grep -qE "^postgresql_port_t .*[ ,]$UPSTREAM_PORT(,|$)"; then
+      # Below 1024 it is a service of the system that would not get its port any more.
       semanage port -a -t postgresql_port_t -p tcp "$UPSTREAM_PORT" 2>/dev/null ||
-        semanage port -m -t postgresql_port_t -p tcp "$UPSTREAM_PORT" ||
+        { ((UPSTREAM_PORT >= 1024)) && semanage port -m -t postgresql_port_t -p tcp "$UPSTREAM_PORT"; } ||
         fail "SELinux was not told that port $UPSTREAM_PORT is PostgreSQL's (semanage, of policycoreutils-python-utils)"
       log "SELinux: port $UPSTREAM_PORT is PostgreSQL's"
     fi
