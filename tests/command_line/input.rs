@@ -273,8 +273,8 @@ fn the_example_stays_valid_when_its_lines_are_uncommented() {
     // `#key` and `#  key` are keys, `# words` are not; the last keys exclude others, as their comments say, or get a note
     let uncommented = "gen --print example | sed -E 's/^#([^ ]|  )/\\1/' | \
                        grep -Ev '^ *(data-source|root-disk-size|instancetype|existing-secret: lab|synchronous|period|partition|insecure|nfs|restore|from|time:|lsn|name: before|latest)' > gen.yaml";
-    empty()
-        .run(bash(uncommented).writes(["gen.yaml"]))
-        .reads("gen.yaml", "…\n  cpu-cores: 2 …")
-        .run(bash("gen --check").stderr("note[standby-site]: …\nnote[needs-server-side-apply]: …\ngen.yaml: valid\n"));
+    empty().run(bash(uncommented).writes(["gen.yaml"])).reads("gen.yaml", "…\n  cpu-cores: 2 …").run(
+        bash("gen --check")
+            .stderr("note[standby-site]: …\nnote[needs-server-side-apply]: …\ngen.yaml: valid\n"),
+    );
 }
