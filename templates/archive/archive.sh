@@ -33,7 +33,7 @@ prepare_archive() {
 }
 
 # Mounted when it is looked at, so that a server that is away is asked again. Soft: what cannot be written is an error, and
-# is tried anew. Without a cache of names: it would say for a minute that there is no mark of another site, or which file was the mark.
+# is tried anew. Without a cache of names: for a minute it would say that there is no mark of another site, or give the one before.
 mount_export() {
   local name
   install -d /mnt/virtwork-archive

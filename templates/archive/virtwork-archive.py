@@ -565,7 +565,9 @@ class Service:
                     swept = now
                     self.sweep(requests)
                 for request in sorted(requests.iterdir()):
-                    if request.suffix not in (".new", ".answer") and not request.name.startswith(".") and request.name not in self.busy:
+                    # Where it was answered meanwhile it is gone.
+                    if request.suffix not in (".new", ".answer") and not request.name.startswith(".") and \
+                            request.name not in self.busy and request.exists():
                         self.busy.add(request.name)
                         served = now
                         workers.submit(self.answer, request)

@@ -455,8 +455,8 @@ def foreign():
     target = DATA / "pg_wal/virtwork-test"
     expect(ask("get", file, target) == 0, "its own WAL is not delivered without a claim")
     target.unlink()
-    archived()
-    expect(claim_file().exists(), "it does not claim what is its own again")
+    segments(1)
+    wait_for("it claims what is its own again", claim_file().exists)
     run("rm", "-rf", other)
 
 
@@ -582,16 +582,15 @@ def set_claim(content):
 
 
 def undeletable():
-    """What is old cannot be deleted: the new base backup counts all the same."""
+    """What is old cannot be deleted: the new base backup counts all the same, and no other one follows."""
     for _ in range(2):
         archive("backup")
-    (WORK / "virtwork.archive/gap.json").write_text("{}")
-    run("chown", "postgres", WORK / "virtwork.archive/gap.json")
-    run("bash", "-c", 'find "$1" -path "*/2*" -exec chattr +i {} +', "-", contents() / "db")
+    kept = [path for path in (contents() / "db").rglob("20??????[-T]*") if path.is_dir()]
+    run("chattr", "-R", "+i", *kept)
     told = signals(archive("backup", check=False).stdout, "archive-backup")
-    run("chattr", "-R", "-i", contents() / "db")
+    run("chattr", "-R", "-i", *kept)
     expect(told[0]["result"] == "ok" and "not deleted" in str(told[0]["reason"]), f"{told}")
-    expect(not (WORK / "virtwork.archive/gap.json").exists(), "the gap stays noted")
+    print(f"  {told[0]['reason']}", flush=True)
     archive("backup")
 
 
