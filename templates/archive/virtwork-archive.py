@@ -455,13 +455,13 @@ class Service:
                     " been archived, so that the disk does not fill; a base backup follows when the archive is back")
             lab.signal("archive-gap", {**gap, **self.waiting()})
 
-    def fetch(self, name: str, path: pathlib.Path) -> int:
+    def fetch(self, name: str, path: pathlib.Path, request: pathlib.Path) -> int:
         """For a standby: a failure is no end, because it looks for the file elsewhere and asks again."""
         started = time.monotonic()
         if self.fetched_in_vain and started - self.fetched_in_vain < REMEMBERED:
             return 1
         try:
-            found = self.deliver(self.tool, name, path, database(asking(path)))
+            found = self.deliver(self.tool, name, path, database(asking(path)), request)
         except (Away, OSError) as error:
             # At a promotion the last answer counts: what fails at once is asked anew each time. A store that hangs holds nobody up.
             if time.monotonic() - started > SLOW:
@@ -472,9 +472,10 @@ class Service:
         self.fetches.worked()
         return 0 if found else 1
 
-    def deliver(self, source: Tool, name: str, path: pathlib.Path, system: str) -> bool:
+    def deliver(self, source: Tool, name: str, path: pathlib.Path, system: str, request: pathlib.Path) -> bool:
         """A whole file or none, of that database: PostgreSQL puts what it fetches in the place of its own WAL before it looks whose
-        it is. A segment tells that itself; a history does not, so there it is the archive's owner who counts."""
+        it is. A segment tells that itself; a history does not, so there it is the archive's owner who counts. And to who still waits:
+        a server that was started again asks for another file with the same path."""
         at = self.checked.get((source.prefix, system))
         if at is None or time.monotonic() - at > CLAIMED:
             found = owner(source)
@@ -483,12 +484,14 @@ class Service:
             if found != system:
                 raise stranger(source, found, system)
             self.checked[source.prefix, system] = time.monotonic()
-        beside = path.parent / f"{path.name}.virtwork"
+        beside = path.parent / f"{path.name}.virtwork{threading.current_thread().name.rpartition('_')[2]}"
         try:
             if not source.fetch(name, beside):
                 return False
             if SEGMENT.fullmatch(name) and writer(beside) != system:
                 raise Stranger(f"{name} in `{source.prefix}` is of another database (system identifier {writer(beside)}, this one's is {system})")
+            if not request.exists():
+                return False
             os.rename(beside, path)
             return True
         finally:
@@ -499,7 +502,7 @@ class Service:
         it."""
         while request.exists():
             try:
-                return 0 if self.deliver(source, name, path, database(asking(path))) else 1
+                return 0 if self.deliver(source, name, path, database(asking(path)), request) else 1
             except Stranger as error:
                 lab.log(str(error))
                 return 2
@@ -508,14 +511,14 @@ class Service:
                 time.sleep(5)
         return 2
 
-    def has(self, name: str) -> int:
+    def has(self, name: str, request: pathlib.Path) -> int:
         """0: the archive has the segment, 1: it has not, 2: it cannot be asked."""
         at, answer = self.known.get(name, (0.0, 2))
         if at and time.monotonic() - at < REMEMBERED:
             return answer
         try:
             with tempfile.TemporaryDirectory(dir=notes(), prefix="look.") as directory:
-                answer = 0 if self.deliver(self.tool, name, pathlib.Path(directory) / name, database(self.data)) else 1
+                answer = 0 if self.deliver(self.tool, name, pathlib.Path(directory) / name, database(self.data), request) else 1
         except Stranger as error:
             self.fetches.failed(str(error))
             answer = 1
@@ -535,11 +538,11 @@ class Service:
             elif kind == "push":
                 status = self.push(name, path)
             elif kind == "get":
-                status = self.fetch(name, path)
+                status = self.fetch(name, path, request)
             elif kind in ("get-sure", "get-from"):
                 status = self.fetch_surely(self.tool if kind == "get-sure" else tool(lab.LAB.get("RESTORE_FROM")), name, path, request)
             else:
-                status = self.has(name)
+                status = self.has(name, request)
         # Whatever it is: PostgreSQL waits for an answer.
         except Exception as error:
             lab.log(f"{request.name}: {error!r}")

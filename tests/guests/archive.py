@@ -12,6 +12,7 @@ import http.server
 import json
 import os
 import pathlib
+import signal
 import ssl
 import subprocess
 import sys
@@ -563,6 +564,24 @@ def no_answer():
     target.unlink()
 
 
+def given_up():
+    """Who does not wait any more gets nothing: the next one may ask for another file with the same path."""
+    if tool == "posix":
+        return
+    file, target = archived(), DATA / "pg_wal/virtwork-test"
+    processes["store"].send_signal(signal.SIGSTOP)
+    asked = subprocess.Popen([*AS_POSTGRES, "/usr/local/sbin/virtwork-archive-command", "get", file, target])
+    time.sleep(1.5)
+    asked.terminate()
+    asked.wait()
+    wait_for("the request is gone", lambda: not [path for path in (RUN / "requests").iterdir() if path.name.startswith("get")])
+    processes["store"].send_signal(signal.SIGCONT)
+    time.sleep(3)
+    expect(not list(target.parent.glob("virtwork-test*")), "it is delivered to nobody")
+    expect(ask("get", file, target) == 0, "it is not delivered")
+    target.unlink()
+
+
 def two_writers():
     """Somebody else's claim is seen at the next base backup, without a restart."""
     archived()
@@ -623,7 +642,7 @@ def no_secret():
 
 
 STORIES = (archives, killed, gone, bounded, retention, checked, standby, lost_slot, point_in_time, another_database, foreign,
-           another_segment, half, no_answer, two_writers, undeletable, site_mark, no_secret)
+           another_segment, half, no_answer, given_up, two_writers, undeletable, site_mark, no_secret)
 
 
 def stories():
