@@ -491,7 +491,8 @@ class Service:
             if SEGMENT.fullmatch(name) and writer(beside) != system:
                 raise Stranger(f"{name} in `{source.prefix}` is of another database (system identifier {writer(beside)}, this one's is {system})")
             if not request.exists():
-                return False
+                # No answer, and none that is remembered.
+                raise Refused("nobody waits for it any more")
             os.rename(beside, path)
             return True
         finally:
