@@ -270,6 +270,9 @@ class Barman(Tool):
         return "unknown" if store.keys_below(f"{self.prefix}/{STANZA}/") else None
 
     def push(self, path: pathlib.Path) -> None:
+        # It makes a bucket that is not there, and an empty one says that there is no mark of another site.
+        if store.get(CLAIM, self.prefix) is None:
+            raise Away(f"{CLAIM} is gone")
         self.done("wal-archive", str(path), options=("--gzip",))
 
     def fetch(self, name: str, path: pathlib.Path) -> bool:
