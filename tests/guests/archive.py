@@ -527,6 +527,9 @@ def no_answer():
         unknown("not mounted")
         start_store()
     else:
+        # Barman makes a bucket that goes while it is at it.
+        wait_for("nothing waits", lambda: waiting() == 0)
+        time.sleep(2)
         contents().rename(STORE / "data/elsewhere")
         unknown("no bucket")
         (STORE / "data/elsewhere").rename(contents())
