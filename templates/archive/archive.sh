@@ -33,12 +33,12 @@ prepare_archive() {
 }
 
 # Mounted when it is looked at, so that a server that is away is asked again. Soft: what cannot be written is an error, and
-# is tried anew.
+# is tried anew. Without a cache of names: for a minute it would say that there is no mark of another site, or give the one before.
 mount_export() {
   local name
   install -d /mnt/virtwork-archive
   name=$(systemd-escape --path /mnt/virtwork-archive)
-  printf '[Mount]\nWhat=%s\nWhere=/mnt/virtwork-archive\nType=nfs\nOptions=soft,timeo=50,retrans=2,nosuid,nodev,noexec\nTimeoutSec=30\n' \
+  printf '[Mount]\nWhat=%s\nWhere=/mnt/virtwork-archive\nType=nfs\nOptions=soft,lookupcache=none,timeo=50,retrans=2,nosuid,nodev,noexec\nTimeoutSec=30\n' \
     "$ARCHIVE_NFS" >"/run/systemd/system/$name.mount"
   printf '[Automount]\nWhere=/mnt/virtwork-archive\n' >"/run/systemd/system/$name.automount"
   systemctl daemon-reload

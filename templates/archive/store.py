@@ -4,12 +4,14 @@ in it that are the lab's own.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
 import socket
 import sys
 import tempfile
+import threading
 from typing import Any
 
 sys.path.insert(0, "/usr/local/lib/virtwork")
@@ -110,13 +112,22 @@ def reach() -> None:
         raise Away(f"{where}: {error.strerror or error}") from error
 
 
-def client() -> Any:
-    """boto3's. Only what needs it loads it, which takes a second."""
+@functools.lru_cache(maxsize=None)
+def session() -> Any:
     os.environ.update(environment())
     import boto3
     from botocore.config import Config
 
     return boto3.client("s3", endpoint_url=endpoint(), config=Config(connect_timeout=5, read_timeout=20))
+
+
+MAKING = threading.Lock()
+
+
+def client() -> Any:
+    """boto3's. Only what needs it loads it, which takes a second; threads may share one, and not make it at once."""
+    with MAKING:
+        return session()
 
 
 def get(name: str, prefix: str | None = None) -> bytes | None:
@@ -130,16 +141,30 @@ def get(name: str, prefix: str | None = None) -> bytes | None:
             return None
         except OSError as error:
             raise Away(str(error)) from error
-    from botocore.exceptions import BotoCoreError, ClientError
     try:
         answer = client().get_object(Bucket=lab.LAB["ARCHIVE_BUCKET"], Key=f"{prefix}/{name}")
         content: bytes = answer["Body"].read()
         return content
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
+    # Whatever else it is: no answer, and never `there is none`.
+    except Exception as error:
+        if code(error) == "NoSuchKey":
             return None
         raise Away(str(error)) from error
-    except (BotoCoreError, OSError) as error:
+
+
+def code(error: Exception) -> str:
+    """What the store calls it. Only its own word counts: boto3 says `404` of what anybody on the way answers, and of a bucket
+    that is not there the store says `NoSuchBucket`."""
+    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+
+
+def keys_below(start: str) -> list[str]:
+    """Of a store: what lies there, the first thousand of it."""
+    reach()
+    try:
+        listed = client().list_objects_v2(Bucket=lab.LAB["ARCHIVE_BUCKET"], Prefix=start)
+        return [str(found["Key"]) for found in listed.get("Contents", [])]
+    except Exception as error:
         raise Away(str(error)) from error
 
 
@@ -148,10 +173,9 @@ def put(name: str, content: bytes) -> None:
     prefix = lab.LAB["ARCHIVE_PREFIX"]
     reach()
     if is_store():
-        from botocore.exceptions import BotoCoreError, ClientError
         try:
             client().put_object(Bucket=lab.LAB["ARCHIVE_BUCKET"], Key=f"{prefix}/{name}", Body=content)
-        except (BotoCoreError, ClientError, OSError) as error:
+        except Exception as error:
             raise Away(str(error)) from error
     else:
         try:

@@ -23,6 +23,8 @@ import contextlib
 import dataclasses
 import datetime
 import fcntl
+import gzip
+import io
 import json
 import os
 import pathlib
@@ -33,6 +35,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from typing import Any, Iterator
 
 sys.path.insert(0, "/usr/local/lib/virtwork")
@@ -46,8 +49,12 @@ WAL_FILE = re.compile(r"[0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{
 SEGMENT = re.compile(r"[0-9A-F]{24}")
 # Seconds between two lines about an archive that is still away.
 REPEATED = 600
-# Seconds for which an answer that costs a transfer is true enough.
+# Seconds for which an answer that costs a transfer is true enough, and after which one costs too much to ask again at once.
 REMEMBERED = 20.0
+SLOW = 2.0
+# Seconds for which it is true enough whose archive it is, and in which another one that claims it at the same time has done so.
+CLAIMED = 600.0
+CLAIMING = 5.0
 # What a fetch or a transfer of one segment may take.
 PATIENCE = 120.0
 # Beside a restored backup there is room for the WAL that it takes.
@@ -60,6 +67,10 @@ OWN_FILES = ("virtwork.provisioned", "virtwork.pending-start", "virtwork.fenced"
 
 class Refused(Exception):
     """Something that only a person can settle."""
+
+
+class Stranger(Away):
+    """What is there is another database's."""
 
 
 def place() -> tuple[pathlib.Path, pathlib.Path]:
@@ -95,12 +106,32 @@ def reason(done: subprocess.CompletedProcess[str]) -> str:
     return said[:300] or f"it ended with {done.returncode}"
 
 
-def control(directory: pathlib.Path) -> dict[str, str]:
-    done = run(str(place()[0] / "pg_controldata"), "-D", str(directory))
-    found = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
-    if "Database system identifier" not in found:
-        raise Away(f"pg_control of {directory} cannot be read")
-    return {label: value.strip() for label, value in found.items()}
+def identifier(path: pathlib.Path, offset: int) -> str:
+    """A system identifier in a file of PostgreSQL."""
+    try:
+        with open(path, "rb") as file:
+            found = file.read(offset + 8)[offset:]
+    except OSError as error:
+        raise Away(f"{path}: {error.strerror}") from error
+    if len(found) < 8:
+        raise Away(f"{path} is cut off")
+    return str(int.from_bytes(found, sys.byteorder))
+
+
+def database(data: pathlib.Path) -> str:
+    """Whose data it is. pg_control begins with that."""
+    return identifier(data / "global/pg_control", 0)
+
+
+def writer(segment: pathlib.Path) -> str:
+    """Whose WAL it is. That is in the header of the first page."""
+    return identifier(segment, 24)
+
+
+def asking(path: pathlib.Path) -> pathlib.Path:
+    """The data whose server fetches WAL to that path; this node's where that is elsewhere."""
+    data = path.parent.parent
+    return data if (data / "global/pg_control").exists() else place()[1]
 
 
 def number(position: str) -> int:
@@ -129,6 +160,10 @@ class Tool:
     def begin(self, data: pathlib.Path) -> None:
         """Before the first file."""
 
+    def owner(self) -> str | None:
+        """Whose WAL lies there, by the files themselves; None: there is nothing."""
+        raise NotImplementedError
+
     def push(self, path: pathlib.Path) -> None:
         raise NotImplementedError
 
@@ -141,6 +176,10 @@ class Tool:
         raise NotImplementedError
 
     def back_up(self, full: bool) -> None:
+        raise NotImplementedError
+
+    def expire(self) -> None:
+        """Deletes what is older than those that stay."""
         raise NotImplementedError
 
     def restore(self, backup: Backup, directory: pathlib.Path) -> None:
@@ -161,28 +200,35 @@ class Pgbackrest(Tool):
 
     def begin(self, data: pathlib.Path) -> None:
         # Not where it is there: it would want the lock of a backup that waits for the very file.
-        if not any(stanza.get("db") for stanza in json.loads(self.done("--output=json", "info"))):
+        if self.owner() is None:
             self.done("--no-online", f"--pg1-path={data}", "stanza-create")
+
+    def info(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = json.loads(self.done("--output=json", "info"))
+        for stanza in listed:
+            for told in (*stanza.get("repo", []), stanza):
+                # It ends well, and shows nothing, where the store does not answer.
+                if told.get("status", {}).get("code") == 99:
+                    raise Away(str(told["status"].get("message")).partition("\n")[0])
+        return listed
+
+    def owner(self) -> str | None:
+        found = [str(known["system-id"]) for stanza in self.info() for known in stanza.get("db", [])]
+        return found[-1] if found else None
 
     def push(self, path: pathlib.Path) -> None:
         self.done(f"--pg1-path={path.parent.parent}", "archive-push", str(path))
 
     def fetch(self, name: str, path: pathlib.Path) -> bool:
-        # It wants to see whose WAL that is: of the data that asks, or of this node's.
-        data = path.parent.parent
-        if not (data / "global/pg_control").exists():
-            data = place()[1]
-        done = self.command(f"--pg1-path={data}", "archive-get", name, str(path))
-        # So it is called where nothing was archived yet.
-        is_empty = done.returncode in (55, 103) and "archive.info" in done.stderr
-        if done.returncode not in (0, 1) and not is_empty:
+        # It wants to see whose WAL that is.
+        done = self.command(f"--pg1-path={asking(path)}", "archive-get", name, str(path))
+        if done.returncode not in (0, 1):
             raise Away(reason(done))
         return done.returncode == 0
 
     def backups(self) -> list[Backup]:
-        listed = json.loads(self.done("--output=json", "info"))
         found = []
-        for stanza in listed:
+        for stanza in self.info():
             for backup in stanza.get("backup", []):
                 if not backup.get("error"):
                     found.append(Backup(backup["label"], backup["type"], backup["timestamp"]["stop"],
@@ -190,7 +236,10 @@ class Pgbackrest(Tool):
         return sorted(found, key=lambda backup: backup.stopped)
 
     def back_up(self, full: bool) -> None:
-        self.done(f"--type={'full' if full else 'diff'}", "backup", patience=86400)
+        self.done(f"--type={'full' if full else 'diff'}", "--no-expire-auto", "backup", patience=86400)
+
+    def expire(self) -> None:
+        self.done("expire", patience=3600)
 
     def restore(self, backup: Backup, directory: pathlib.Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -210,14 +259,34 @@ class Barman(Tool):
             raise Away(reason(done))
         return done.stdout
 
+    def owner(self) -> str | None:
+        for key in store.keys_below(f"{self.prefix}/{STANZA}/wals/"):
+            name = key.rpartition("/")[2].partition(".gz")[0]
+            if SEGMENT.fullmatch(name):
+                with tempfile.TemporaryDirectory(dir=notes(), prefix="look.") as directory:
+                    path = pathlib.Path(directory) / name
+                    if self.fetch(name, path):
+                        return writer(path)
+        return "unknown" if store.keys_below(f"{self.prefix}/{STANZA}/") else None
+
     def push(self, path: pathlib.Path) -> None:
+        # It makes a bucket that is not there, and an empty one says that there is no mark of another site.
+        if store.get(CLAIM, self.prefix) is None:
+            raise Away(f"{CLAIM} is gone")
         self.done("wal-archive", str(path), options=("--gzip",))
 
     def fetch(self, name: str, path: pathlib.Path) -> bool:
-        done = self.command("wal-restore", name, str(path))
-        if done.returncode not in (0, 1):
-            raise Away(reason(done))
-        return done.returncode == 0
+        # Not with barman-cloud-wal-restore: it gives the half segment `X.partial` where `X` is asked for, and ends with 1 of what
+        # is not there, of a bucket that is not, and where it breaks off.
+        packed = store.get("/".join((STANZA, "wals", *([name[:16]] if "." not in name[:16] else []), f"{name}.gz")), self.prefix)
+        if packed is None:
+            return False
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(packed)) as content, open(path, "wb") as file:
+                shutil.copyfileobj(content, file, 1 << 20)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise Away(f"{name}.gz is damaged: {error}") from error
+        return True
 
     def backups(self) -> list[Backup]:
         listed = json.loads(self.done("backup-list", options=("--format", "json"))).get("backups_list", [])
@@ -242,6 +311,8 @@ class Barman(Tool):
 
     def back_up(self, full: bool) -> None:
         self.done("backup", options=("--gzip", "--immediate-checkpoint"), patience=86400)
+
+    def expire(self) -> None:
         self.done("backup-delete", options=("--retention-policy", f"REDUNDANCY {lab.LAB['ARCHIVE_RETENTION']}"), patience=3600)
 
     def restore(self, backup: Backup, directory: pathlib.Path) -> None:
@@ -253,13 +324,43 @@ def tool(prefix: str | None = None) -> Tool:
     return (Barman if lab.LAB["ARCHIVE_TOOL"] == "barman-cloud" else Pgbackrest)(prefix)
 
 
-def claim() -> dict[str, Any] | None:
-    """Whose archive it is."""
-    content = store.get(CLAIM)
+def claim(archive: Tool) -> dict[str, Any] | None:
+    """Whose archive it is, as that one has said."""
+    content = store.get(CLAIM, archive.prefix)
     try:
         return None if content is None else dict(json.loads(content))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise Away(f"{CLAIM} holds something else") from error
+
+
+def owner(archive: Tool) -> str | None:
+    """A system identifier; None: nobody has archived there yet. Where the claim is lost, the files say whose they are."""
+    held = claim(archive)
+    return archive.owner() if held is None else str(held.get("system"))
+
+
+def stranger(archive: Tool, found: str, system: str) -> Stranger:
+    return Stranger(f"`{archive.prefix}` is the archive of another database (system identifier {found}, this one's is {system})")
+
+
+def begin(archive: Tool, data: pathlib.Path) -> None:
+    """Nobody archives to what is another database's."""
+    system, held = database(data), claim(archive)
+    if held is None:
+        found = archive.owner()
+        if found in (None, system):
+            store.put(CLAIM, json.dumps({"system": system, "tool": lab.LAB["ARCHIVE_TOOL"]}).encode() + b"\n")
+            # Another one may be doing the same: the last one has it.
+            time.sleep(CLAIMING)
+            held = claim(archive)
+        else:
+            held = {"system": found}
+    found = str((held or {}).get("system"))
+    if found != system:
+        raise Stranger(f"{stranger(archive, found, system)}: give one of the two another `archive.prefix`, or empty it")
+    if (held or {}).get("tool") != lab.LAB["ARCHIVE_TOOL"]:
+        raise Away(f"`{archive.prefix}` was begun with `tool: {(held or {}).get('tool')}`: set `archive.tool` to that, or choose another prefix")
+    archive.begin(data)
 
 
 class Reach:
@@ -294,7 +395,8 @@ class Service:
     def __init__(self) -> None:
         self.bindir, self.data = place()
         self.tool = tool()
-        self.begun = False
+        self.begun = 0.0
+        self.checked: dict[tuple[str, str], float] = {}
         self.pushes, self.fetches = Reach("push"), Reach("get")
         self.gap = notes() / "gap.json"
         self.busy: set[str] = set()
@@ -318,21 +420,10 @@ class Service:
         return {"pendingFiles": files, "pendingBytes": size}
 
     def begin(self) -> None:
-        """Nobody archives to what is another database's."""
-        if self.begun:
-            return
-        system = control(self.data)["Database system identifier"]
-        held = claim()
-        if held is None:
-            held = {"system": system, "tool": lab.LAB["ARCHIVE_TOOL"]}
-            store.put(CLAIM, json.dumps(held).encode() + b"\n")
-        if held.get("system") != system:
-            raise Away(f"`{self.tool.prefix}` is the archive of another database (system identifier {held.get('system')}, this one's is"
-                       f" {system}): give one of the two another `archive.prefix`, or empty it")
-        if held.get("tool") != lab.LAB["ARCHIVE_TOOL"]:
-            raise Away(f"`{self.tool.prefix}` was begun with `tool: {held.get('tool')}`: set `archive.tool` to that, or choose another prefix")
-        self.tool.begin(self.data)
-        self.begun = True
+        """Now and again: two that begin an archive at once do not see each other at first."""
+        if not self.begun or time.monotonic() - self.begun > CLAIMED:
+            begin(self.tool, self.data)
+            self.begun = time.monotonic()
 
     def push(self, name: str, path: pathlib.Path) -> int:
         if SEGMENT.fullmatch(name) and self.pending()[1] > int(lab.LAB["ARCHIVE_MAX_PENDING"]):
@@ -342,7 +433,7 @@ class Service:
             self.begin()
             self.tool.push(path)
         except (Away, OSError) as error:
-            self.begun = False
+            self.begun = 0.0
             files, size = self.pending()
             self.pushes.failed(str(error), pendingFiles=files, pendingBytes=size)
             if size > int(lab.LAB["ARCHIVE_MAX_PENDING"]):
@@ -367,52 +458,74 @@ class Service:
                     " been archived, so that the disk does not fill; a base backup follows when the archive is back")
             lab.signal("archive-gap", {**gap, **self.waiting()})
 
-    def fetch(self, name: str, path: pathlib.Path) -> int:
+    def fetch(self, name: str, path: pathlib.Path, request: pathlib.Path) -> int:
         """For a standby: a failure is no end, because it looks for the file elsewhere and asks again."""
-        if time.monotonic() - self.fetched_in_vain < REMEMBERED and self.fetched_in_vain:
+        started = time.monotonic()
+        if self.fetched_in_vain and started - self.fetched_in_vain < REMEMBERED:
             return 1
         try:
-            found = self.deliver(self.tool, name, path)
+            found = self.deliver(self.tool, name, path, database(asking(path)), request)
         except (Away, OSError) as error:
-            self.fetched_in_vain = time.monotonic()
+            # At a promotion the last answer counts: what fails at once is asked anew each time. A store that hangs holds nobody up.
+            if time.monotonic() - started > SLOW:
+                self.fetched_in_vain = time.monotonic()
             self.fetches.failed(str(error))
             return 1
         self.fetched_in_vain = 0.0
         self.fetches.worked()
         return 0 if found else 1
 
-    @staticmethod
-    def deliver(source: Tool, name: str, path: pathlib.Path) -> bool:
-        """A whole file or none."""
-        beside = path.parent / f"{path.name}.virtwork"
+    def deliver(self, source: Tool, name: str, path: pathlib.Path, system: str, request: pathlib.Path) -> bool:
+        """A whole file or none, of that database: PostgreSQL puts what it fetches in the place of its own WAL before it looks whose
+        it is. A segment tells that itself; a history does not, so there it is the archive's owner who counts. And to who still waits:
+        a server that was started again asks for another file with the same path."""
+        at = self.checked.get((source.prefix, system))
+        if at is None or time.monotonic() - at > CLAIMED:
+            found = owner(source)
+            if found is None:
+                return False
+            if found != system:
+                raise stranger(source, found, system)
+            self.checked[source.prefix, system] = time.monotonic()
+        beside = path.parent / f"{path.name}.virtwork{threading.current_thread().name.rpartition('_')[2]}"
         try:
             if not source.fetch(name, beside):
                 return False
+            if SEGMENT.fullmatch(name) and writer(beside) != system:
+                raise Stranger(f"{name} in `{source.prefix}` is of another database (system identifier {writer(beside)}, this one's is {system})")
+            if not request.exists():
+                # No answer, and none that is remembered.
+                raise Refused("nobody waits for it any more")
             os.rename(beside, path)
             return True
         finally:
             beside.unlink(missing_ok=True)
 
-    def fetch_from(self, name: str, path: pathlib.Path, request: pathlib.Path) -> int:
-        """For a lab that is made from an archive: what cannot be asked for now is waited for, since `there is none` is taken
-        for the end of it."""
-        source = tool(lab.LAB.get("RESTORE_FROM"))
+    def fetch_surely(self, source: Tool, name: str, path: pathlib.Path, request: pathlib.Path) -> int:
+        """For what is made from an archive: what cannot be asked for now is waited for, since `there is none` is taken for the end of
+        it."""
         while request.exists():
             try:
-                return 0 if self.deliver(source, name, path) else 1
+                return 0 if self.deliver(source, name, path, database(asking(path)), request) else 1
+            except Stranger as error:
+                lab.log(str(error))
+                return 2
             except (Away, OSError) as error:
                 self.fetches.failed(str(error))
                 time.sleep(5)
         return 2
 
-    def has(self, name: str) -> int:
+    def has(self, name: str, request: pathlib.Path) -> int:
         """0: the archive has the segment, 1: it has not, 2: it cannot be asked."""
         at, answer = self.known.get(name, (0.0, 2))
         if at and time.monotonic() - at < REMEMBERED:
             return answer
         try:
             with tempfile.TemporaryDirectory(dir=notes(), prefix="look.") as directory:
-                answer = 0 if self.tool.fetch(name, pathlib.Path(directory) / name) else 1
+                answer = 0 if self.deliver(self.tool, name, pathlib.Path(directory) / name, database(self.data), request) else 1
+        except Stranger as error:
+            self.fetches.failed(str(error))
+            answer = 1
         except (Away, OSError) as error:
             self.fetches.failed(str(error))
             answer = 2
@@ -429,11 +542,11 @@ class Service:
             elif kind == "push":
                 status = self.push(name, path)
             elif kind == "get":
-                status = self.fetch(name, path)
-            elif kind == "get-from":
-                status = self.fetch_from(name, path, request)
+                status = self.fetch(name, path, request)
+            elif kind in ("get-sure", "get-from"):
+                status = self.fetch_surely(self.tool if kind == "get-sure" else tool(lab.LAB.get("RESTORE_FROM")), name, path, request)
             else:
-                status = self.has(name)
+                status = self.has(name, request)
         # Whatever it is: PostgreSQL waits for an answer.
         except Exception as error:
             lab.log(f"{request.name}: {error!r}")
@@ -459,7 +572,9 @@ class Service:
                     swept = now
                     self.sweep(requests)
                 for request in sorted(requests.iterdir()):
-                    if request.suffix not in (".new", ".answer") and not request.name.startswith(".") and request.name not in self.busy:
+                    # Where it was answered meanwhile it is gone.
+                    if request.suffix not in (".new", ".answer") and not request.name.startswith(".") and \
+                            request.name not in self.busy and request.exists():
                         self.busy.add(request.name)
                         served = now
                         workers.submit(self.answer, request)
@@ -527,9 +642,11 @@ def back_up(full: bool = False) -> bool:
             lab.log("another base backup is being made")
             return False
         started, archive, gap = time.monotonic(), tool(), notes() / "gap.json"
-        begun = time.time()
-        label = ""
+        label, dropped, left = "", b"", None
         try:
+            with contextlib.suppress(FileNotFoundError):
+                dropped = gap.read_bytes()
+            begin(archive, place()[1])
             before = archive.backups()
             since = next((index for index, backup in enumerate(reversed(before)) if backup.kind == "full"), None)
             is_full = full or since is None or since + 1 >= int(lab.LAB["ARCHIVE_FULL_EVERY"])
@@ -540,12 +657,18 @@ def back_up(full: bool = False) -> bool:
             label = made[-1].label
             with contextlib.suppress(OSError):
                 # What was dropped meanwhile needs another one.
-                if gap.stat().st_mtime < begun:
+                if gap.read_bytes() == dropped:
                     gap.unlink()
+            try:
+                archive.expire()
+            except Away as error:
+                # The new one counts all the same: else another one would follow at once, and so on.
+                left = f"what is older was not deleted: {error}"
+                lab.log(left)
             seconds = round(time.monotonic() - started, 1)
             lab.log(f"base backup {label} is complete after {seconds:.0f} s")
             lab.signal("archive-backup", {"result": "ok", "backup": label, "type": made[-1].kind, "seconds": seconds,
-                                          "bytes": made[-1].bytes or None, "backups": len(archive.backups()), "reason": None})
+                                          "bytes": made[-1].bytes or None, "backups": len(archive.backups()), "reason": left})
             return True
         except (Away, OSError, ValueError, KeyError) as error:
             lab.log(f"no base backup: {error}")
@@ -627,7 +750,7 @@ def check() -> bool:
             if free < size * 11 // 10 + MARGIN:
                 raise Refused(f"it needs {(size * 11 // 10 + MARGIN) >> 20} MiB beside the data, and {free >> 20} MiB are free")
             restore_files(archive, newest, directory, "")
-            server = Scratch(directory, "get", "recovery_target=immediate", "recovery_target_action=pause")
+            server = Scratch(directory, "get-sure", "recovery_target=immediate", "recovery_target_action=pause")
             if not server.wait("SELECT pg_get_wal_replay_pause_state() = 'paused'" if major(directory) >= 14 else
                                "SELECT pg_is_wal_replay_paused()", 6 * 3600):
                 raise Away(server.why())
@@ -685,12 +808,15 @@ def restore_files(archive: Tool, backup: Backup, directory: pathlib.Path, wal_di
 def make_standby(directory: pathlib.Path, wal_directory: str, system: str) -> None:
     """The newest base backup; where the database is another one than it should be, nothing."""
     archive, started = tool(), time.monotonic()
+    found = owner(archive)
+    if found and system not in ("any", found):
+        raise stranger(archive, found, system)
     backups = archive.backups()
     if not backups:
         raise Away("there is no base backup in it yet")
     newest = backups[-1]
     restore_files(archive, newest, directory, wal_directory)
-    found = control(directory)["Database system identifier"]
+    found = database(directory)
     if system not in ("any", found):
         raise Away(f"its system identifier is {found}, the primary's {system}")
     lab.signal("archive-restore", {"what": "standby", "backup": newest.label, "seconds": round(time.monotonic() - started, 1)})
@@ -754,6 +880,9 @@ def make_lab(directory: pathlib.Path, wal_directory: str) -> None:
             why = server.why()
         finally:
             server.stop("immediate")
+        # The newest may be of a server that others had left behind by then.
+        if "is not a child of this server's history" in why:
+            continue
         if "recovery target was reached" not in why and "recovery ended before" not in why:
             raise Away(f"the restored server ended: {why}")
         # A restore point may be before the backup; what is after the end of the WAL is in none.

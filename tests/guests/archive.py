@@ -7,9 +7,13 @@
 All of it runs in namespaces of its own, which end with it: network, mounts and processes.
 """
 
+import gzip
+import http.server
 import json
 import os
 import pathlib
+import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -422,6 +426,196 @@ def another_database():
     archived()
 
 
+def claim_file():
+    return contents() / "db/virtwork-archive.json"
+
+
+def ask(kind, name, path="/"):
+    """What PostgreSQL's commands end with."""
+    return subprocess.run([*AS_POSTGRES, "/usr/local/sbin/virtwork-archive-command", kind, name, path], capture_output=True).returncode
+
+
+def foreign():
+    """Nothing of another database is delivered, by its claim, or by its files where the claim is lost; and nothing put over it."""
+    file = archived()
+    other = WORK / "foreign"
+    run(*AS_POSTGRES, f"{BINARIES}/initdb", "-D", other, "-A", "trust", "--no-sync")
+    own = other / "pg_wal/00000001000000990000000B"
+    run("install", "-o", "postgres", "-m", "0600", next((other / "pg_wal").glob("0*")), own)
+    target = other / "pg_wal/RECOVERYXLOG"
+    for how in ("with a claim", "without one"):
+        if how == "without one":
+            claim_file().unlink()
+        restart_service(other)
+        expect(ask("get", file, target) == 1 and not target.exists(), f"{how}: WAL of another database is delivered")
+        expect(ask("has", file) == 1, f"{how}: it has this database's WAL")
+        expect(ask("push", own.name, own) != 0, f"{how}: it takes another database's WAL")
+    expect(not claim_file().exists(), "another database claims it")
+    # Of this database all is there, also without a claim.
+    restart_service()
+    target = DATA / "pg_wal/virtwork-test"
+    expect(ask("get", file, target) == 0, "its own WAL is not delivered without a claim")
+    target.unlink()
+    segments(1)
+    wait_for("it claims what is its own again", claim_file().exists)
+    run("rm", "-rf", other)
+
+
+def another_segment():
+    """One segment of another database among its own."""
+    if tool != "barman-cloud":
+        return
+    file = archived()
+    path, target = contents() / f"db/virtwork/wals/{file[:16]}/{file}.gz", DATA / "pg_wal/virtwork-test"
+    good = path.read_bytes()
+    content = bytearray(gzip.decompress(good))
+    content[24] ^= 1
+    for stored, found in ((gzip.compress(content, 1), False), (good[:len(good) // 2], False), (good, True)):
+        # Over the store, which knows the size.
+        put_object(f"db/virtwork/wals/{file[:16]}/{file}.gz", stored)
+        expect((ask("get", file, target) == 0) == found == target.exists(), f"a segment of {len(stored)} bytes: delivered {not found}")
+    target.unlink()
+
+
+def put_object(key, content):
+    """As another program of the lab."""
+    script = ("import sys; sys.path.insert(0, '/usr/local/lib/virtwork'); import lab, store; lab.become_postgres(); "
+              f"store.client().put_object(Bucket={BUCKET!r}, Key={key!r}, Body=sys.stdin.buffer.read())")
+    subprocess.run(["/usr/bin/python3", "-c", script], input=content, check=True)
+
+
+def half():
+    """What a promoted server leaves half written is not the segment."""
+    file = archived()
+    for name, found in (("00000001000000990000000C", 1), (file, 0)):
+        path, target = DATA / f"pg_wal/{name}.partial", DATA / "pg_wal/virtwork-test"
+        run("bash", "-c", 'head -c 1M "$1" >"$2"; truncate -s 16M "$2"; chown postgres "$2"; chmod 0600 "$2"', "-", whole(file), path)
+        expect(ask("push", path.name, path) == 0, f"{path.name} is not archived")
+        expect(ask("get", name, target) == found, f"{name}: with a half one")
+        expect(ask("has", name) == found, f"{name}: has, with a half one")
+        if found == 0:
+            expect(target.read_bytes() == whole(file).read_bytes(), "another content")
+            target.unlink()
+        path.unlink()
+
+
+def whole(file):
+    """A segment of this server, kept: it may recycle its own."""
+    kept = WORK / f"{file}.kept"
+    if not kept.exists():
+        expect(ask("get", file, DATA / "pg_wal/virtwork-test") == 0, "the archive has not what it has")
+        run("mv", DATA / "pg_wal/virtwork-test", kept)
+    return kept
+
+
+def no_answer():
+    """What is no answer of the archive is not taken for one."""
+    def unknown(how):
+        restart_service()
+        expect(ask("has", "00000009000000990000000A") == 2, f"{how}: taken for `it has it not`")
+        done = subprocess.run(["/usr/local/sbin/virtwork-site-mark", "read"], capture_output=True, text=True)
+        expect(done.returncode == 2 and done.stderr, f"{how}: taken for `no mark`: {done}")
+        expect(archive("list", check=False).returncode == 1, f"{how}: taken for an empty list")
+        env("other", "RESTORE_FROM=db\nRESTORE_TARGET=latest\nRESTORE_VALUE=''\n")
+        done = archive("lab", WORK / "restored", "", check=False)
+        env("db")
+        expect(done.returncode == 1, f"{how}: the restore is given up: {done}")
+
+    file = archived()
+    if tool == "posix":
+        run("umount", "-l", MOUNT)
+        unknown("not mounted")
+        start_store()
+    else:
+        # Barman makes a bucket that goes while it is at it.
+        wait_for("nothing waits", lambda: waiting() == 0)
+        time.sleep(2)
+        contents().rename(STORE / "data/elsewhere")
+        unknown("no bucket")
+        (STORE / "data/elsewhere").rename(contents())
+        stop_store()
+        # Something on the way.
+        class Nothing(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_error(404)
+
+            do_HEAD = do_PUT = do_POST = do_GET
+
+            def log_message(self, *words):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("", 9443), Nothing)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(WORK / "s3.crt", WORK / "s3.key")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        unknown("a 404 of a load balancer")
+        server.shutdown()
+        server.server_close()
+        start_store()
+    restart_service()
+    # Where the request cannot be left.
+    (RUN / "requests").chmod(0o500)
+    expect(ask("has", file) == 2 and ask("get-from", file, DATA / "pg_wal/virtwork-test") == 130, "no request, and an answer")
+    (RUN / "requests").chmod(0o700)
+    # What failed at once is asked anew: at a promotion the last answer counts.
+    stop_store()
+    target = DATA / "pg_wal/virtwork-test"
+    expect(ask("get", file, target) == 1, "away, and delivered")
+    start_store()
+    expect(ask("get", file, target) == 0, "it is back, and still away")
+    target.unlink()
+
+
+def given_up():
+    """Who does not wait any more gets nothing: the next one may ask for another file with the same path."""
+    if tool == "posix":
+        return
+    file, target = archived(), DATA / "pg_wal/virtwork-test"
+    processes["store"].send_signal(signal.SIGSTOP)
+    asked = subprocess.Popen([*AS_POSTGRES, "/usr/local/sbin/virtwork-archive-command", "get", file, target])
+    time.sleep(1.5)
+    asked.terminate()
+    asked.wait()
+    wait_for("the request is gone", lambda: not [path for path in (RUN / "requests").iterdir() if path.name.startswith("get")])
+    processes["store"].send_signal(signal.SIGCONT)
+    time.sleep(3)
+    expect(not list(target.parent.glob("virtwork-test*")), "it is delivered to nobody")
+    expect(ask("get", file, target) == 0, "it is not delivered")
+    target.unlink()
+
+
+def two_writers():
+    """Somebody else's claim is seen at the next base backup, without a restart."""
+    archived()
+    kept = claim_file().read_bytes()
+    claim = json.loads(kept)
+    set_claim(json.dumps({**claim, "system": "42"}).encode())
+    told = signals(archive("backup", check=False).stdout, "archive-backup")
+    set_claim(kept)
+    expect(told[0]["result"] == "failed" and "another database" in told[0]["reason"], f"{told}")
+
+
+def set_claim(content):
+    if tool == "posix":
+        claim_file().write_bytes(content)
+    else:
+        put_object("db/virtwork-archive.json", content)
+
+
+def undeletable():
+    """What is old cannot be deleted: the new base backup counts all the same, and no other one follows."""
+    for _ in range(2):
+        archive("backup")
+    kept = [path for path in (contents() / "db").rglob("20??????[-T]*") if path.is_dir()]
+    run("chattr", "-R", "+i", *kept)
+    told = signals(archive("backup", check=False).stdout, "archive-backup")
+    run("chattr", "-R", "-i", *kept)
+    expect(told[0]["result"] == "ok" and "not deleted" in str(told[0]["reason"]), f"{told}")
+    print(f"  {told[0]['reason']}", flush=True)
+    archive("backup")
+
+
 def site_mark():
     def mark(*words):
         return subprocess.run(["/usr/local/sbin/virtwork-site-mark", *words], capture_output=True, text=True)
@@ -450,7 +644,8 @@ def no_secret():
     expect(RUN.stat().st_mode & 0o077 == 0, "others can look into the directory")
 
 
-STORIES = (archives, killed, gone, bounded, retention, checked, standby, lost_slot, point_in_time, another_database, site_mark, no_secret)
+STORIES = (archives, killed, gone, bounded, retention, checked, standby, lost_slot, point_in_time, another_database, foreign,
+           another_segment, half, no_answer, given_up, two_writers, undeletable, site_mark, no_secret)
 
 
 def stories():

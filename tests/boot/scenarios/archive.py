@@ -107,6 +107,31 @@ class OneArchive(Promotions):
         self.archived(180)
         wait_until("that it is back is said", lambda: self.signals(lab.primary, "archive-back"), 60)
 
+    @scenario("the archive is another database's: nothing is fetched from it, nothing put there, the primary goes on and says so")
+    def claimed(self):
+        lab = self.lab
+        name = lab.replicas[0]
+        claim = self.store.root / "data" / self.store.bucket / "labs/db/virtwork-archive.json"
+        file = lab.superuser(lab.primary, "SELECT last_archived_wal FROM pg_stat_archiver")
+        own = claim.read_text()
+
+        def fetched():
+            # As it begins anew, which it does at each boot.
+            return lab.guest(name).run("bash", "-c", "systemctl restart virtwork-archive; sleep 2; cd /tmp; runuser -u postgres -- "
+                                       f"virtwork-archive-command get {file[:24]} /run/postgresql/virtwork.archive/fetched; echo $?").strip()
+
+        expect_equal(fetched(), "0", "fetching from its own archive")
+        claim.write_text(json.dumps({**json.loads(own), "system": "42"}))
+        expect_equal(fetched(), "1", "fetching from another one's")
+        lab.guest(lab.primary).run("systemctl", "restart", "virtwork-archive")
+        lab.superuser(lab.primary, "SELECT pg_switch_wal() FROM pg_logical_emit_message(true, 'boot', 'x')")
+        wait_until("the primary says so", lambda: any("another database" in line["reason"] for line in self.signals(
+            lab.primary, "archive-away")), 60)
+        self.no_rows_missing()
+        claim.write_text(own)
+        self.archived(180)
+        expect_equal(claim.read_text(), own, "the claim")
+
     @scenario("another node is promoted: it archives on a new timeline, and makes the backups")
     def promoted(self):
         lab = self.lab
