@@ -279,6 +279,7 @@ WITHOUT_COMPARISON = pathlib.Path("/run/postgresql/virtwork.without-comparison")
 COMPARED = data_mount() / "virtwork.compared"
 # As many as the other site may begin by itself until it hears of this one.
 LEFT_OUT = 16
+NO_TIMELINE = "left out by virtwork"
 # As in labs by hand: a primary reads the mark every ten seconds, and that may take it a while.
 SECONDS_FOR_MARK = 45
 
@@ -401,23 +402,20 @@ def promotion(former: Any, by_force: bool, note: str = "") -> dict[str, Any]:
 def leave_out() -> None:
     """Before Patroni promotes a server: its timeline is to have the number that this site takes over with, and PostgreSQL takes the one
     after the newest history that it finds. Histories that are left out say that this timeline was left where it began: no server
-    that is on it goes on with one of them, as one could to whom they come before the real one. Where the promotion did not follow
-    virtwork-postgres.sh removes them, since none would start with them."""
+    that is on it goes on with one of them, as one could to whom they come before the real one. None starts with them alone, so
+    virtwork-postgres.sh removes them where the promotion did not follow."""
     took_over = int(tls.ask("localhost", 8008, "/config", seconds=2).get("virtwork_took_over") or 0)
     if not took_over or took_over <= (own := own_timeline()) + 1:
         return
     begun = own_history(own)
     lines = [*begun, (str(own), begun[-1][1] if begun else "0/1000000")]
-    history = "".join(f"{name}\t{position}\tleft out by virtwork\n" for name, position in lines)
+    history = "".join(f"{name}\t{position}\t{NO_TIMELINE}\n" for name, position in lines)
     wal = pathlib.Path(local("SHOW data_directory")) / "pg_wal"
-    is_archived = local("SHOW archive_mode") != "off"
     for timeline in range(own + 1, took_over):
         path = wal / f"{timeline:08X}.history"
         if not path.exists():
             path.with_suffix(".virtwork").write_text(history)
             path.with_suffix(".virtwork").rename(path)
-            if is_archived:
-                (wal / f"archive_status/{path.name}.ready").touch()
     lab.log(f"leaving out the timelines from {own + 1} to {took_over - 1}")
 
 
@@ -718,6 +716,28 @@ def yields(timeline: str) -> None:
     stop_site(site, theirs)
 
 
+def archive_left_out() -> None:
+    """Beside a leader with an archive: who has that alone looks for histories without a gap. The first one comes last, when the real
+    one is there that follows on them: none would start with less."""
+    if local("SHOW archive_mode") == "off":
+        return
+    wal = pathlib.Path(local("SHOW data_directory")) / "pg_wal"
+    left_out = {int(path.stem, 16) for path in wal.glob("????????.history") if path.read_text().endswith(f"{NO_TIMELINE}\n")}
+
+    def marked(timeline: int, suffix: str) -> pathlib.Path:
+        return wal / f"archive_status/{timeline:08X}.history.{suffix}"
+
+    for timeline in left_out:
+        last = timeline
+        while timeline - 1 not in left_out and last in left_out:
+            last += 1
+        if all(marked(later, "done").exists() for later in range(timeline + 1, last + 1)) and not (
+                marked(timeline, "done").exists() or marked(timeline, "ready").exists()):
+            marked(timeline, "ready").touch()
+            if os.geteuid() == 0:
+                shutil.chown(marked(timeline, "ready"), "postgres", "postgres")
+
+
 def lead(timeline: str) -> None:
     """Beside a leader, every ten seconds: what cannot be said now is said later."""
     def heed_demands() -> None:
@@ -727,7 +747,7 @@ def lead(timeline: str) -> None:
         if MARK.exists():
             obey(read_mark(), local("SELECT system_identifier FROM pg_control_system()"), int(timeline))
 
-    for step in (heed_demands, heed_mark, outlast):
+    for step in (heed_demands, heed_mark, outlast, archive_left_out):
         try:
             step()
         except (OSError, ValueError):
