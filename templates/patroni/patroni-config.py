@@ -131,7 +131,8 @@ def configuration(node: str, bindir: str, data: str, pki: str, passfile: str) ->
     recovery = {"restore_command": own.pop("restore_command")} if "ARCHIVE_TYPE" in lab.LAB else {}
     rejoin = "/usr/local/sbin/virtwork-rejoin.py"
     # Labs that may have another site beside them have it.
-    site = {"pre_promote": "/usr/local/sbin/virtwork-etcd.py leave-out"} if pathlib.Path("/usr/local/lib/virtwork/patroni-site.sh").exists() else {}
+    has_site = pathlib.Path("/usr/local/lib/virtwork/patroni-site.sh").exists()
+    site = {"pre_promote": "/usr/local/sbin/virtwork-etcd.py leave-out"} if has_site else {}
     result: dict[str, Any] = {
         "scope": lab.LAB["LAB"],
         "name": node,

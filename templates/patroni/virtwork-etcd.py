@@ -414,8 +414,14 @@ def leave_out() -> None:
     for timeline in range(own + 1, took_over):
         path = wal / f"{timeline:08X}.history"
         if not path.exists():
-            path.with_suffix(".virtwork").write_text(history)
-            path.with_suffix(".virtwork").rename(path)
+            with open(path.with_suffix(".virtwork"), "w") as file:
+                file.write(history)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(file.name, path)
+    directory = os.open(wal, os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
     lab.log(f"leaving out the timelines from {own + 1} to {took_over - 1}")
 
 
@@ -438,7 +444,8 @@ def step_aside() -> None:
     except ValueError as error:
         if was_compared(site, own) or WITHOUT_COMPARISON.exists():
             return
-        raise ValueError(f"{error}; where you know that the data here is of that site's history, go on with `touch {WITHOUT_COMPARISON}`") from None
+        raise ValueError(f"{error}; where you know that the data here is of that site's history, go on with `touch {WITHOUT_COMPARISON}`"
+                         ) from None
     if found == "elsewhere":
         lab.log(f"timeline {own} of this node began elsewhere than that of {site['host']}")
         words = " ".join(f"{name}={value}" for name, value in connection(site).items())
@@ -521,7 +528,8 @@ def wait_until_stopped(site: Any, by_force: bool, since: str) -> bool:
         if state == "stopped" and theirs == own_timeline() and has_all_of(site):
             return True
         gone = 0 if state in ("primary", "stopped", "standby") else gone + 1
-        if gone and ends_with_shutdown(since) or gone == 15 and by_force:
+        # It gets time to come back.
+        if gone >= 5 and ends_with_shutdown(since) or gone == 15 and by_force:
             return False
         if gone == 15:
             raise ValueError(f"{site['host']} was asked to take no more writes, and does not answer since ({state}); the WAL here does not "
@@ -642,8 +650,8 @@ def in_shell(command: str) -> subprocess.CompletedProcess[str]:
 
 
 def own_timeline() -> int:
-    return int(local("SELECT CASE WHEN pg_is_in_recovery() THEN greatest(timeline_id, min_recovery_end_timeline, received_tli) ELSE ('x' || substr(pg_walfile_name("
-                     "CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END), 1, 8))::bit(32)::int END "
+    return int(local("SELECT CASE WHEN pg_is_in_recovery() THEN greatest(timeline_id, min_recovery_end_timeline, received_tli) ELSE "
+                     "('x' || substr(pg_walfile_name(CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END), 1, 8))::bit(32)::int END "
                      "FROM pg_control_checkpoint() CROSS JOIN pg_control_recovery() LEFT JOIN pg_stat_get_wal_receiver() ON true"))
 
 
@@ -716,6 +724,15 @@ def yields(timeline: str) -> None:
     stop_site(site, theirs)
 
 
+def keep_number(timeline: int) -> None:
+    """Beside a leader: the number that this site took over with is a lower one where not all could be left out. Demands of other sites
+    would be taken for older ones."""
+    if int(settings_there().get("virtwork_took_over") or 0) > timeline:
+        change_settings(lambda there: merge(there, {"virtwork_took_over": timeline}))
+        if MARK.exists():
+            write_mark(timeline, True, True)
+
+
 def archive_left_out() -> None:
     """Beside a leader with an archive: who has that alone looks for histories without a gap. The first one comes last, when the real
     one is there that follows on them: none would start with less."""
@@ -741,6 +758,7 @@ def archive_left_out() -> None:
 def lead(timeline: str) -> None:
     """Beside a leader, every ten seconds: what cannot be said now is said later."""
     def heed_demands() -> None:
+        keep_number(int(timeline))
         yields(timeline)
 
     def heed_mark() -> None:
@@ -907,7 +925,8 @@ def main() -> None:
         try:
             leave_out()
         except Exception as error:
-            lab.log(f"warning: no timelines are left out: {error}")
+            lab.log(f"warning: not all timelines are left out that should be: {error}")
+        signal.alarm(0)
         return
     if sys.argv[1:] == ["keep-comparison"]:
         try:
