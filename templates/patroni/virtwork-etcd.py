@@ -525,8 +525,12 @@ def wait_until_stopped(site: Any, by_force: bool, since: str) -> bool:
     state, gone = "", 0
     for _ in range(60):
         state, theirs = facts(site)
-        if state == "stopped" and theirs == own_timeline() and has_all_of(site):
-            return True
+        try:
+            if state == "stopped" and theirs == own_timeline() and has_all_of(site):
+                return True
+        except ValueError:
+            # When it comes back its Service leads nowhere for a moment.
+            pass
         gone = 0 if state in ("primary", "stopped", "standby") else gone + 1
         # It gets time to come back.
         if gone >= 5 and ends_with_shutdown(since) or gone == 15 and by_force:

@@ -287,6 +287,17 @@ def main():
             node.program.keep_number(timeline)
             assert node.settings.get("settings", {}).get("virtwork_took_over") == expected, node.settings
         print("passed: a takeover whose timeline has a lower number is known by that")
+        node = Node(directory, state=("stopped", 1))
+        answers = iter([None, False, True])
+
+        def has_all_of(site):
+            if (answer := next(answers)) is None:
+                raise ValueError(GONE)
+            return answer
+
+        node.program.has_all_of = has_all_of
+        assert node.program.wait_until_stopped(SITE, False, "0/5000000")
+        print("passed: a site that comes back, and whose Service leads nowhere for a moment")
         node = Node(directory, received=False)
         assert not node.ends_with_shutdown("0/5000000")
         print("passed: a shutdown before the demand proves nothing")
