@@ -130,6 +130,9 @@ def configuration(node: str, bindir: str, data: str, pki: str, passfile: str) ->
     # A setting of standbys, which Patroni has apart.
     recovery = {"restore_command": own.pop("restore_command")} if "ARCHIVE_TYPE" in lab.LAB else {}
     rejoin = "/usr/local/sbin/virtwork-rejoin.py"
+    # Labs that may have another site beside them have it.
+    has_site = pathlib.Path("/usr/local/lib/virtwork/patroni-site.sh").exists()
+    site = {"pre_promote": "/usr/local/sbin/virtwork-etcd.py leave-out"} if has_site else {}
     result: dict[str, Any] = {
         "scope": lab.LAB["LAB"],
         "name": node,
@@ -152,6 +155,7 @@ def configuration(node: str, bindir: str, data: str, pki: str, passfile: str) ->
             "pg_hba": [line for line in hba if line and not line.startswith("#")],
             "parameters": {**own, "unix_socket_directories": "/run/postgresql"},
             **({"recovery_conf": recovery} if recovery else {}),
+            **site,
             "create_replica_methods": ["virtwork"],
             "virtwork": {"command": f"{rejoin} clone", "keep_data": True},
         },

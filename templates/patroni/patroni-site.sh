@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What virtwork-patroni-watch.sh has to do in a lab that has another site beside it. Sourced.
 
-headed_at=-60 is_head=no yields_at=-60 has_function=no
+headed_at=-60 is_head=no yields_at=-60 has_function=no compared_at=-60
 declare -A site_slots=()
 
 # tend_site STATE TIMELINE: at each look.
@@ -12,11 +12,17 @@ tend_site() {
       keep_site_slots
       if ((NOW - yields_at >= 10)); then
         yields_at=$NOW
-        yield "$2"
-        python3 -I /usr/local/sbin/virtwork-etcd.py outlast
+        [[ $has_function == yes ]] || make_function || true
+        python3 -I /usr/local/sbin/virtwork-etcd.py lead "$2"
       fi
       ;;
-    streaming | waiting) ((NOW - headed_at < 10)) || tend_head "$1" ;;
+    streaming | waiting)
+      ((NOW - headed_at < 10)) || tend_head "$1"
+      if [[ $1 == streaming && -n ${UPSTREAM_HOST+set} ]] && ((NOW - compared_at >= 60)); then
+        compared_at=$NOW
+        as_postgres python3 -I /usr/local/sbin/virtwork-etcd.py keep-comparison
+      fi
+      ;;
   esac
 }
 
@@ -36,21 +42,6 @@ keep_site_slots() {
     site_slots[$slot]=$lost
   done < <(superuser_sql -c "SELECT slot_name, wal_status = 'lost' AND NOT active FROM pg_replication_slots
     WHERE slot_type = 'physical' AND NOT temporary AND slot_name !~ '^${LAB//-/_}_node_[0-9]+\$'" 2>/dev/null)
-}
-
-# yield TIMELINE: whether another site has taken over, by what it has said here, or by the mark in the archive.
-yield() {
-  local newer site timeline
-  [[ $has_function == yes ]] || make_function || return 0
-  newer=$(superuser_sql -c "SELECT site, timeline FROM virtwork.sites WHERE site <> '$LAB' AND timeline > $1
-    ORDER BY timeline DESC LIMIT 1") || return 0
-  if [[ -n $newer ]]; then
-    IFS='|' read -r site timeline <<<"$newer"
-    log "the site $site has taken over on timeline $timeline, this one is on $1: it takes no writes any more"
-    python3 -I /usr/local/sbin/virtwork-etcd.py stop-site "$site" "$timeline" || log 'warning: that could not be noted in etcd yet'
-  elif [[ -x /usr/local/sbin/virtwork-site-mark ]]; then
-    python3 -I /usr/local/sbin/virtwork-etcd.py obey
-  fi
 }
 
 # What another site calls to have this one stop: as manual labs have it.

@@ -27,5 +27,6 @@ END $$;
 COMMENT ON FUNCTION virtwork.yield_to(text, integer) IS 'has this site stop writing, for another one that takes over';
 REVOKE ALL ON FUNCTION virtwork.yield_to(text, integer) FROM PUBLIC;
 GRANT USAGE ON SCHEMA virtwork TO replicator;
+GRANT SELECT ON virtwork.sites TO replicator;
 GRANT EXECUTE ON FUNCTION virtwork.yield_to(text, integer) TO replicator;
 COMMIT;

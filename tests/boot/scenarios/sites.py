@@ -686,6 +686,7 @@ class PatroniPair(Sites):
         for number, how in enumerate(("command", "config", "force", "command")):
             new = (self.standby, self.production)[number % 2]
             old = self.other(new)
+            before = self.timeline(old)
             with self.timed(f"{self.outside(new)} promoted by {how} -> a client writes"):
                 self.ledger.stop()
                 if how == "config":
@@ -702,6 +703,8 @@ class PatroniPair(Sites):
                 self.gets_on(10)
             if how != "force":
                 expect_equal(self.writers(old), [], "nodes of the old site that take writes")
+            # Without a proof beyond what the old site begins by itself when it starts.
+            expect_equal(self.timeline(new), before + (17 if how == "force" else 1), f"the timeline after a takeover by {how}")
             with self.timed(f"{self.outside(old)} follows"):
                 self.apply(new, upstream=None)
                 self.apply(old, upstream={"host": self.outside(new)})
@@ -724,6 +727,9 @@ class PatroniPair(Sites):
         new.guest(new.primary).run("virtwork-promote", "--force", timeout=120)
         # It starts as what it was, and stops when it hears of the other site.
         old.start(*old.nodes)
+
+    def timeline(self, lab):
+        return int(lab.superuser(lab.primary, "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"), 16)
 
     def writers(self, lab):
         return [name for name in lab.database_nodes if lab.nodes[name].on and
