@@ -280,6 +280,14 @@ class Tls(Sites):
                               f"{self.router.names['production.test']}:5432"), check=False)
         return run("openssl", "x509", "-noout", "-serial", stdin=shown)
 
+    def faulted(self, reason, wrapper=()):
+        """What openssl finds about the certificate that production shows: libpq does not say."""
+        file = self.place / "authority.crt"
+        file.write_text(self.authority.ca)
+        shown = run(*in_netns(self.standby.network.client.netns, *wrapper, "openssl", "s_client", "-starttls", "postgres", "-connect",
+                              f"{self.router.names['production.test']}:5432", "-CAfile", str(file)), check=False)
+        expect("Verify return code: " in shown and reason in shown.rpartition("Verify return code: ")[2].partition("\n")[0], shown)
+
     @staticmethod
     def authority_key(certificate):
         return run("openssl", "x509", "-noout", "-pubkey", "-subject", stdin=certificate)
@@ -355,7 +363,8 @@ class Tls(Sites):
         # Good since yesterday, for thirty days.
         for shift, expected in (({"days": -2}, "not yet valid"), ({"hours": 1}, None), ({"days": 29}, None), ({"days": 31}, "expired")):
             if expected:
-                self.turned_away(expected, self.authority.ca, wrapper=self.clock(**shift))
+                self.turned_away("certificate verify failed", self.authority.ca, wrapper=self.clock(**shift))
+                self.faulted(expected, self.clock(**shift))
             else:
                 expect_equal(self.asks(self.authority.ca, wrapper=self.clock(**shift)), "in", f"with a clock {shift}")
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -363,7 +372,8 @@ class Tls(Sites):
                                                                  ends=now - datetime.timedelta(hours=1))
         lab.restart(lab.primary)
         lab.wait_for_journal(lab.primary, "expired")
-        self.turned_away("expired", self.authority.ca)
+        self.turned_away("certificate verify failed", self.authority.ca)
+        self.faulted("expired")
 
     @scenario("from cert-manager: the Certificate asks for every name, and what it is given is shown")
     def cert_manager(self):
