@@ -372,6 +372,7 @@ class Tls(Sites):
                                                                  ends=now - datetime.timedelta(hours=1))
         lab.restart(lab.primary)
         lab.wait_for_journal(lab.primary, "expired")
+        wait_until("it is ready all the same", lambda: lab.nodes[lab.primary].ready, 120)
         self.turned_away("certificate verify failed", self.authority.ca)
         self.faulted("expired")
 
