@@ -112,7 +112,7 @@ choose_watchdog() {
 gather_authorities() {
   local directory=/run/postgresql/virtwork.tls file text=''
   [[ ${UPSTREAM_SSLMODE-} == verify-* ]] || return 0
-  for file in "$directory/ca.crt" "$UPSTREAM_CA"; do
+  for file in "$directory/ca.crt" "${UPSTREAM_CA-}"; do
     [[ ! -s $file ]] || text+=$(<"$file")$'\n'
   done
   install -d -o postgres -g postgres -m 0700 "$directory"
