@@ -24,7 +24,7 @@ fn main() -> ExitCode {
             450_000 + 10 * small.bytes,
         ),
         (format!("instructions of each further replica's {each_bytes} bytes"), each, 60_000),
-        (format!("KiB of memory at the peak of {MOST} replicas"), peak_kib(MOST), 5 * 1024),
+        (format!("KiB of memory at the peak of {MOST} replicas"), peak_kib(MOST), 3584),
     ];
     let mut missed = false;
     for (what, cost, bar) in rows {
@@ -63,7 +63,8 @@ fn measure(replicas: u64) -> Cost {
     Cost { instructions, bytes: output.stdout.len() as u64 }
 }
 
-/// The most memory that was resident, as Linux last said before the process had written everything.
+/// The most memory that was resident while the process wrote: of the program itself, and of what it allocated. What is mapped of
+/// the C library, about 1.7 MiB, is the system's: every process shares it, and how much of it counts depends on what is cached.
 fn peak_kib(replicas: u64) -> u64 {
     let mut child = Command::new(env!("CARGO_BIN_EXE_gen"))
         .arg(config(replicas))
@@ -75,11 +76,25 @@ fn peak_kib(replicas: u64) -> u64 {
     let mut peak = 0;
     let mut buffer = vec![0; 1 << 16];
     while stdout.read(&mut buffer).unwrap() > 0 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-        if let Some(line) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
-            peak = line.trim().trim_end_matches(" kB").parse().unwrap();
-        }
+        // which cannot be read any more when the process has ended
+        let maps = std::fs::read_to_string(format!("/proc/{}/smaps", child.id())).unwrap_or_default();
+        peak = peak.max(own_kib(&maps));
     }
     assert!(child.wait().unwrap().success() && peak > 0);
     peak
+}
+
+/// Of a process's `smaps`. A line of a mapping has its addresses first, and at its end the file, if there is one.
+fn own_kib(maps: &str) -> u64 {
+    let (mut sum, mut is_shared) = (0, false);
+    for line in maps.lines() {
+        if let Some(resident) = line.strip_prefix("Rss:") {
+            if !is_shared {
+                sum += resident.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
+            }
+        } else if line.split(' ').next().is_some_and(|word| word.contains('-')) {
+            is_shared = line.contains(".so.") || line.ends_with(".so");
+        }
+    }
+    sum
 }

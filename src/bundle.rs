@@ -32,9 +32,7 @@ impl Bundle {
     pub fn new(plan: Plan, passwords: Option<&Passwords>) -> Result<Self, Report> {
         let credentials = match (plan.secrets_file(), passwords) {
             (None, _) => None,
-            (Some(_), Some(passwords)) if !plan.needs_ca_seed() || passwords.ca_seed().is_some() => {
-                Some(passwords.clone())
-            }
+            (Some(_), Some(passwords)) if passwords.are_enough_for(&plan) => Some(passwords.clone()),
             (Some(file), _) => {
                 return Err(Report::failure(
                     Code::MissingPasswords,
@@ -56,7 +54,7 @@ impl Bundle {
                 "guests' files",
                 "a ConfigMap",
                 files,
-                "shorten `postgresql.parameters`, `guest.extra-packages` or `chaos-network.schedule`",
+                "shorten `postgresql.parameters`, `guest.extra-packages`, `chaos-network.schedule`, or a `ca`: one certificate will do",
             ),
             ("user-data", "a Secret", user_data, "shorten `guest.ssh.authorized-keys`"),
         ];
@@ -100,8 +98,8 @@ impl Bundle {
         self.credentials.is_some()
     }
 
-    /// The objects in the order they are applied: Secret, ConfigMap, Service, NetworkPolicy, DataVolume, VirtualMachine;
-    /// then those of the WAL player, and what Prometheus is told.
+    /// The objects in the order they are applied: Secret, ConfigMap, Service, NetworkPolicy, Certificate, DataVolume,
+    /// VirtualMachine; then those of the WAL player, and what Prometheus is told.
     pub fn documents(&self) -> impl Iterator<Item = Manifest<'_>> {
         let plan = &self.plan;
         let credentials =
@@ -126,6 +124,7 @@ impl Bundle {
             .chain(guest.into_iter().flat_map(|_| manifest::service::all(plan)))
             .chain(policy)
             .chain(of_clients)
+            .chain(guest.into_iter().flat_map(|_| manifest::certificate::tls(plan)))
             .chain(vms(plan).flat_map(|(vm, node)| manifest::data_volume::disks(plan, vm, node)))
             .chain(vms(plan).map(|(vm, node)| manifest::virtual_machine::vm(plan, vm, node)))
             .chain(wal_player(plan))

@@ -1,5 +1,6 @@
 //! What was typed: the config file, key by key, with places and without defaults.
 
+pub mod archive;
 pub mod chaos_network;
 pub mod client;
 pub mod credentials;
@@ -12,6 +13,8 @@ pub mod monitoring;
 pub mod pgbench;
 pub mod postgresql;
 pub mod service;
+pub mod tls;
+pub mod upstream;
 pub mod vm;
 pub mod wal_player;
 
@@ -22,6 +25,7 @@ use crate::source::Source;
 use crate::value::{
     AnnotationKey, AnnotationValue, LabName, LabelKey, LabelValue, Namespace, NodeName, PgSize,
 };
+use archive::{Archive, Restore};
 use chaos_network::ChaosNetwork;
 use client::Client;
 use credentials::Credentials;
@@ -33,6 +37,8 @@ use monitoring::Monitoring;
 use pgbench::Pgbench;
 use postgresql::Postgresql;
 use service::Service;
+use tls::Tls;
+use upstream::Upstream;
 use vm::Vm;
 use wal_player::WalPlayer;
 
@@ -144,6 +150,17 @@ section! {
         "client" => client: Client {}
         /// The Services in front of the databases.
         "service" => service: Service {}
+        /// The primary of another site. With it this lab is a standby site, with the same `credentials` and another `name`: all its
+        /// nodes are standbys, until it is promoted. See docs/two-sites.md.
+        "upstream" => upstream: Upstream {}
+        /// TLS between clients, servers and replicas: docs/tls.md.
+        "tls" => tls: Tls {
+            default: Words("none: connections are in clear"),
+            example: "true",
+            also: &["ssl"],
+            objects: &["Secret", "ConfigMap", "VirtualMachine", "Certificate"],
+            change: Restart,
+        }
         /// What is measured of replication: a sampler on each node, and what Prometheus is told.
         "monitoring" => monitoring: Monitoring {}
         /// Whether a NetworkPolicy is part of the bundle. It lets in port 5432 from the namespace and
@@ -168,8 +185,12 @@ section! {
             default: Literal("false"),
             example: "true",
         }
-        /// Where the passwords come from, and under Patroni the seed of the lab's certificates.
+        /// Where the passwords come from, and the seed of certificates that nodes derive.
         "credentials" => credentials: Credentials {}
+        /// Where WAL and base backups go: docs/archive.md.
+        "archive" => archive: Archive {}
+        /// An archive that this lab is made from, in place of a new database. Never over data: only a blank disk is restored to.
+        "restore" => restore: Restore {}
         /// A bad network between the primary and its replicas, for WAL alone.
         "chaos-network" => chaos_network: ChaosNetwork {}
         /// A Job that measures what consumes WAL, with all that it needs.

@@ -6,7 +6,7 @@ mod template;
 
 use crate::diagnostic::{Code, Report};
 use crate::names::Role;
-use crate::plan::{Family, Plan};
+use crate::plan::{ArchivePlan, Family, Plan};
 use crate::value::IpFamily;
 use minijinja::context;
 use minijinja::value::Value;
@@ -64,7 +64,11 @@ fn files(plan: &Plan, renderer: &Renderer) -> Result<Vec<(&'static str, Cow<'sta
         (files::LAB_ENV, settings::env(plan, renderer)?.into()),
         (files::POSTGRESQL_CONF, settings::postgresql_conf(plan, renderer)?.into()),
     ];
-    all.extend(files::of(plan).map(|file| (file.key(), file.content.into())));
+    let ca = plan.upstream.as_ref().and_then(|upstream| upstream.ca.clone());
+    all.extend(ca.map(|ca| (files::UPSTREAM_CA.0, ca.into())));
+    let ca = plan.archive.as_ref().and_then(ArchivePlan::store).and_then(|store| store.ca.clone());
+    all.extend(ca.map(|ca| (files::ARCHIVE_CA.0, ca.into())));
+    all.extend(files::of(plan).map(|file| (file.key(), files::content(plan, file))));
     Ok(all)
 }
 
@@ -121,8 +125,17 @@ mod tests {
         let load = Plan::new(&Source::new("gen.yaml", "pgbench: {read-replicas: 2}\n")).unwrap();
         let monitored = Plan::new(&Source::new("gen.yaml", "monitoring: {}\n")).unwrap();
         let client = Plan::new(&Source::new("gen.yaml", "client: {count: 1}\n")).unwrap();
+        let standby = "upstream: {host: db.example.com, sslmode: disable}\n";
+        let standby = Plan::new(&Source::new("gen.yaml", standby)).unwrap();
+        let tls = Plan::new(&Source::new("gen.yaml", "tls: true\n")).unwrap();
+        let archived = "archive: {type: s3, bucket: backups, existing-secret: keys}\nrestore: {from: other, latest: true}\n";
+        let archived = Plan::new(&Source::new("gen.yaml", archived)).unwrap().archive.unwrap();
         for (template, holes) in [
+            (settings::TLS_ENV, settings::tls_env(&tls, tls.tls.as_ref().unwrap())),
+            (settings::ARCHIVE_ENV, settings::archive_env(&archived)),
+            (settings::RESTORE_ENV, settings::restore_env(archived.restore.as_ref().unwrap())),
             (settings::CLIENT_ENV, settings::client_env(&client, client.ledger.as_ref().unwrap())),
+            (settings::UPSTREAM_ENV, settings::upstream_env(&standby, standby.upstream.as_ref().unwrap())),
             (NETWORK_DATA, network_data(&plan)),
             (RPM_NETWORK_DATA, network_data(&plan)),
             (USER_DATA, user_data(&plan, Role::Primary)),

@@ -51,6 +51,12 @@ pub const CA_SEED_KEY: &str = "ca-seed";
 pub const DATA_DISK: &str = "data";
 /// The disk of the WAL where that has one of its own.
 pub const WAL_DISK: &str = "wal";
+/// The disk of the servers' certificate, where it comes from a Secret.
+pub const TLS_DISK: &str = "tls";
+/// The same of the role `replicator`.
+pub const REPLICATOR_TLS_DISK: &str = "tls-replicator";
+/// The disk with the keys of the archive's store.
+pub const ARCHIVE_DISK: &str = "archive";
 /// The longest name of an object that becomes a host name, a label value or a replication slot.
 pub const MAX_NAME: usize = 63;
 
@@ -148,6 +154,16 @@ impl Names {
     /// The Secret of the passwords.
     pub fn credentials(&self) -> String {
         [&self.lab, "-credentials"].concat()
+    }
+
+    /// The servers' certificate of cert-manager, and its Secret.
+    pub fn tls(&self) -> String {
+        [&self.lab, "-tls"].concat()
+    }
+
+    /// The same of the role `replicator`.
+    pub fn replicator_tls(&self) -> String {
+        [&self.lab, "-replicator-tls"].concat()
     }
 
     /// The NetworkPolicy of the clients.

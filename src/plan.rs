@@ -1,5 +1,6 @@
 //! What the config means: every default and every cross-check.
 
+mod archive;
 mod chaos_network;
 mod client;
 mod credentials;
@@ -15,10 +16,14 @@ mod network_policy;
 mod pgbench;
 mod postgresql;
 mod release;
+mod service;
 mod sizing;
+mod tls;
+mod upstream;
 mod vm;
 mod wal_player;
 
+pub use archive::{ArchivePlan, PlacePlan, RestorePlan, StorePlan};
 pub use chaos_network::{ChaosPlan, EffectsPlan, WindowPlan};
 pub use client::LedgerPlan;
 pub use credentials::CredentialsPlan;
@@ -29,6 +34,9 @@ pub use metadata::AnnotationsPlan;
 pub use monitoring::{MetricsPlan, MonitoringPlan, RulesPlan};
 pub use pgbench::{PgbenchPlan, ShapedPlan};
 pub use postgresql::{PostgresqlPlan, SynchronousPlan};
+pub use service::ServicePlan;
+pub use tls::{CertificatePlan, IssuerPlan, TlsPlan};
+pub use upstream::UpstreamPlan;
 pub use vm::{Compute, TolerationPlan, VmPlan};
 pub use wal_player::{ClientPlan, KlioPlan, ReplicationPlan, WalPlayerPlan};
 
@@ -67,12 +75,20 @@ pub struct Plan {
     pub guest: GuestPlan,
     /// IP families of Services and guests.
     pub ip: IpPlan,
+    /// How far the Services reach.
+    pub service: ServicePlan,
     /// The addresses beside the namespace's pods that the NetworkPolicy lets in; `None`: no policy.
     pub network_policy: Option<Vec<Cidr>>,
     /// Whether a directory gets a `kustomization.yaml`.
     pub kustomization: bool,
     /// The passwords' source.
     pub credentials: CredentialsPlan,
+    /// The primary of another site, which this one follows.
+    pub upstream: Option<UpstreamPlan>,
+    /// Certificates of the servers; none: connections are in clear.
+    pub tls: Option<TlsPlan>,
+    /// Where WAL and base backups go.
+    pub archive: Option<ArchivePlan>,
     /// When the network between the primary and its replicas is bad.
     pub chaos: Option<ChaosPlan>,
     /// What is measured of replication.
@@ -120,7 +136,12 @@ impl Plan {
 
     /// Whether the nodes derive certificates.
     pub fn needs_ca_seed(&self) -> bool {
-        self.failover.patroni().is_some()
+        self.failover.patroni().is_some() || self.tls.as_ref().is_some_and(TlsPlan::is_derived)
+    }
+
+    /// Whether the role `replicator` has a password.
+    pub fn needs_replication_password(&self) -> bool {
+        !self.tls.as_ref().is_some_and(|tls| tls.has_client_certificates)
     }
 
     /// The name of each VM with a database.
@@ -173,16 +194,24 @@ impl Plan {
             problems,
             &mut notes,
         );
-        let needs = Needs::new(config, &pgbench, &postgresql, ledger.as_ref());
-        let guest = guest::plan(config, is_patroni, problems, &mut notes);
-        let monitoring = monitoring::plan(config, replica_count, guest.family, problems);
-        let ip = ip::plan(config, &names, guest.os, problems);
+        let mut guest = guest::plan(config, is_patroni, problems, &mut notes);
         let credentials = credentials::plan(config, &names, &roles, is_patroni, problems);
+        let secrets = (postgresql.max_slot_wal_keep_size, &credentials);
+        let ip = ip::plan(config, &names, guest.os, problems);
+        let archive = archive::plan(config, &names, &roles, guest.family, secrets, &ip, problems);
+        if let Some(archive) = &archive {
+            guest.install_too(archive);
+        }
+        let pending = archive.as_ref().map(|archive| archive.max_pending_wal);
+        let needs = Needs::new(config, &pgbench, &postgresql, ledger.as_ref(), pending);
+        let monitoring = monitoring::plan(config, replica_count, guest.family, problems);
+        let tls = tls::plan(config, &names, &roles, problems, &mut notes);
         let machines = roles.into_iter().map(|(role, count)| {
             let vm = vm::plan(config, role, &needs, problems, &mut notes);
             Machines { role, count, vm }
         });
         let machines = machines.collect();
+        let upstream = upstream::plan(config, &names, &ip, problems, &mut notes);
         let chaos = chaos_network::plan(config, &names, replica_count, &failover, problems, &mut notes);
         let slots = postgresql.max_slot_wal_keep_size;
         let wal_player =
@@ -198,10 +227,14 @@ impl Plan {
             pgbench,
             postgresql,
             guest,
+            service: service::plan(config, replica_count, &ip, problems, &mut notes),
             network_policy: network_policy::plan(config, &ip, &mut notes).filter(|_| has_database),
             ip,
             kustomization: config.kustomization.or(false),
             credentials,
+            upstream,
+            tls,
+            archive,
             chaos,
             monitoring,
             ledger,

@@ -1,4 +1,4 @@
-//! The secrets file: two passwords, and under Patroni what certificates are derived from.
+//! The secrets file: two passwords, and what certificates are derived from where nodes do that.
 
 use crate::config::fields::{Field, Fields, Value, listed};
 use crate::config::keys::Shape;
@@ -13,7 +13,7 @@ use std::fmt;
 /// The two passwords of a lab. There are none that pgpass or SQL cannot carry.
 #[derive(Clone)]
 pub struct Passwords {
-    replication: String,
+    replication: Option<String>,
     client: String,
     ca_seed: Option<String>,
 }
@@ -38,7 +38,7 @@ impl Passwords {
             }
         };
         let (replication, client) = (checked(REPLICATION_KEY, replication)?, checked(CLIENT_KEY, client)?);
-        Ok(Self { replication, client, ca_seed: None })
+        Ok(Self { replication: Some(replication), client, ca_seed: None })
     }
 
     /// The same with what the nodes derive their certificates from.
@@ -57,9 +57,9 @@ impl Passwords {
         }
     }
 
-    /// Password of the role `replicator`.
-    pub fn replication(&self) -> &str {
-        &self.replication
+    /// Password of the role `replicator`, where there is one.
+    pub fn replication(&self) -> Option<&str> {
+        self.replication.as_deref()
     }
 
     /// Password of the role `pgbench`.
@@ -70,6 +70,12 @@ impl Passwords {
     /// What the nodes derive their certificates from, where there is something.
     pub fn ca_seed(&self) -> Option<&str> {
         self.ca_seed.as_deref()
+    }
+
+    /// Whether all are there that a plan's Secret holds.
+    pub(crate) fn are_enough_for(&self, plan: &Plan) -> bool {
+        (!plan.needs_replication_password() || self.replication.is_some())
+            && (!plan.needs_ca_seed() || self.ca_seed.is_some())
     }
 }
 
@@ -211,15 +217,20 @@ impl SecretsFile {
     /// The passwords, when those that a plan needs are there.
     pub fn passwords(&self, plan: &Plan) -> Option<Passwords> {
         self.missing(plan).is_empty().then_some(())?;
-        let (replication, client) = (self.replication.clone()?, self.client.clone()?);
-        Some(Passwords { replication, client, ca_seed: self.ca_seed.clone() })
+        let replication = self.replication.clone();
+        Some(Passwords { replication, client: self.client.clone()?, ca_seed: self.ca_seed.clone() })
     }
 
     /// The keys that a plan needs and that are not there.
     pub fn missing(&self, plan: &Plan) -> Vec<&'static str> {
-        let values = [&self.replication, &self.client, &self.ca_seed];
-        let needed = KEYS.into_iter().zip(values).take(if plan.needs_ca_seed() { 3 } else { 2 });
-        needed.filter_map(|(key, value)| value.is_none().then_some(key)).collect()
+        let values = [
+            (&self.replication, plan.needs_replication_password()),
+            (&self.client, true),
+            (&self.ca_seed, plan.needs_ca_seed()),
+        ];
+        let missing = |(value, is_needed): &(&Option<String>, bool)| *is_needed && value.is_none();
+        let all = KEYS.into_iter().zip(values);
+        all.filter_map(|(key, value)| missing(&value).then_some(key)).collect()
     }
 
     /// The text with each password that a plan misses added from `draw`; what is there stays as it is.

@@ -25,7 +25,8 @@ use std::path::Path;
 /// # Errors
 /// Those of the writer.
 pub fn stream(bundle: &Bundle, out: &mut dyn Write) -> io::Result<()> {
-    let mut text = String::new();
+    // What is not written to is not resident, and what has grown step by step stays so.
+    let mut text = String::with_capacity(256 << 10);
     for (position, document) in bundle.documents().enumerate() {
         document.render(&mut text);
         if position > 0 {

@@ -1,5 +1,7 @@
 //! The values a config is made of. Each is parsed once and carries its meaning from then on.
 
+mod archive;
+mod certificate;
 mod chaos;
 mod hook;
 mod managed;
@@ -12,6 +14,10 @@ mod setting;
 mod size;
 mod words;
 
+pub use archive::{
+    ArchivePrefix, BucketName, Calendar, Moment, NfsExport, RegionName, RestorePoint, StoreUrl, WalPosition,
+};
+pub use certificate::Certificates;
 pub use chaos::{BitRate, DatabaseNode, Delay, Percentage};
 pub use managed::managed;
 pub use meaning::Meaning;
@@ -19,15 +25,15 @@ pub use names::{
     AnnotationKey, AnnotationValue, ClusterName, DomainName, LabName, LabelKey, LabelValue, Namespace,
     NodeName, ObjectName, PackageName, SecretKey, UserName,
 };
-pub use network::{Cidr, Endpoint, ImageReference, IpAddress, ProxyUrl, SshKey};
+pub use network::{Cidr, Endpoint, Host, HostName, ImageReference, IpAddress, ProxyUrl, SshKey};
 pub use parameter::{ParameterName, ParameterValue};
 pub use setting::{MAJORS, Majors, Setting, SettingFault};
 pub use size::{PgSize, Quantity};
 pub use words::{
-    AccessMode, AntiAffinity, FailoverMode, InstancetypeKind, IoThreadsPolicy, IpFamily, IpFamilyPolicy,
-    IssuerKind, LoadScript, LoadShape, Os, Packages, PreferenceKind, Protocol, RootDisk, RunStrategy,
-    Schedule, ServiceType, StandbyMode, SynchronousCommit, SynchronousMethod, TaintEffect,
-    TolerationOperator, VolumeMode, WalTarget, Watchdog,
+    AccessMode, AntiAffinity, ArchiveTool, ArchiveType, FailoverMode, InstancetypeKind, IoThreadsPolicy,
+    IpFamily, IpFamilyPolicy, IssuerKind, LoadScript, LoadShape, Os, Packages, PreferenceKind, Protocol,
+    RootDisk, RunStrategy, Schedule, ServiceType, SslMode, StandbyMode, SynchronousCommit, SynchronousMethod,
+    TaintEffect, TolerationOperator, TrafficPolicy, VolumeMode, WalTarget, Watchdog,
 };
 
 use crate::config::fields::{Value, listed, nearest};

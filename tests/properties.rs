@@ -525,7 +525,7 @@ proptest! {
         let completed = file.completed(&plan, || Ok::<_, Report>("123e4567-e89b-12d3".to_owned())).unwrap();
         prop_assert!(completed.starts_with(&text));
         let passwords = SecretsFile::read(&Source::new("s", completed)).unwrap().passwords(&plan).unwrap();
-        prop_assert_eq!((passwords.client(), passwords.replication()), (password.as_str(), "123e4567-e89b-12d3"));
+        prop_assert_eq!((passwords.client(), passwords.replication()), (password.as_str(), Some("123e4567-e89b-12d3")));
         prop_assert_eq!(passwords.ca_seed(), Some("123e4567-e89b-12d3"));
     }
 

@@ -25,6 +25,8 @@ const NO_LITERAL: &[(&str, &str)] = &[
     ("set `guest.os` to", "a key that is not there yet"),
     ("set `guest.image` to", "a key that is not there yet, or stands elsewhere"),
     ("set `postgresql.synchronous.method` to", "the same"),
+    ("set `archive.path-style` to", "the same"),
+    ("set `tls` to", "a key that is not there yet, or stands elsewhere"),
     ("below `vm`", "the line moves there"),
     ("add ", "a key that is not there yet"),
     ("gen --print example", "nothing like it is known"),
@@ -52,6 +54,9 @@ const NO_LITERAL: &[(&str, &str)] = &[
     ("write a number", "any value of the setting"),
     ("ask for ", "one of several figures"),
     ("choose another key", "a name of the user's own"),
+    ("paste the whole", "the user's own certificate"),
+    ("choose another port", "which ports of the cluster's nodes are free is not known"),
+    ("use a store", "keys that are not there yet"),
 ];
 
 /// An edit of a config: the bytes that are replaced, and what by.

@@ -54,7 +54,8 @@ section! {
             objects: &["ConfigMap"],
             change: Restart,
         }
-        /// Its key with what the nodes derive their certificates from, under `failover: patroni`: 32 random characters do.
+        /// Its key with what the nodes derive their certificates from, under `failover: patroni` and with `tls`: 32 random
+        /// characters do.
         "ca-seed-key" => ca_seed_key: SecretKey {
             default: Literal("ca-seed"),
             example: "seed",

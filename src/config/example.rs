@@ -56,14 +56,13 @@ fn write(out: &mut String, key: &Key, depth: usize) {
 /// What a key means, and what its example does not show.
 fn comment(key: &Key) -> String {
     let mut text = key.about.to_owned();
-    let nested = |keys: &[Key]| keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", ");
     match key.shape {
         Shape::Words(words) if words.len() > 1 => {
             text.push_str(&format!(" {}.", listed(words).replace('`', "").replace(" and ", " or ")));
         }
-        Shape::Section(keys, Some(_)) => text.push_str(&format!(" Or {{{}}}.", nested(keys))),
+        Shape::Section(keys, Some(_)) => text.push_str(&format!(" Or {}.", nested(keys))),
         Shape::List(Shape::Section(keys, _)) => {
-            text.push_str(&format!(" Of each: {{{}}}.", nested(keys)));
+            text.push_str(&format!(" Of each: {}.", nested(keys)));
         }
         _ => {}
     }
@@ -77,6 +76,15 @@ fn comment(key: &Key) -> String {
         text.push_str(&format!(" Default: {words}."));
     }
     text
+}
+
+/// The keys of a section without their values: `{a, b: {c, d}}`.
+fn nested(keys: &[Key]) -> String {
+    let named = keys.iter().map(|key| match key.shape {
+        Shape::Section(keys, _) => format!("{}: {}", key.name, nested(keys)),
+        _ => key.name.to_owned(),
+    });
+    format!("{{{}}}", named.collect::<Vec<_>>().join(", "))
 }
 
 /// A key with its comment beside it, on as many lines as that takes.

@@ -224,13 +224,12 @@ fn meant_by(typed: &str, path: &str, keys: &[keys::Key]) -> String {
         format!("did you mean `{}`?", key.name)
     } else if elsewhere == [""] && !path.is_empty() {
         format!("`{hyphenated}` stands at the top level")
+    } else if let Some(reason) = own_setting(typed, path).and_then(|setting| managed(&setting)) {
+        format!("remove it: {reason}")
     } else if !elsewhere.is_empty() && !elsewhere.contains(&"") && !elsewhere.contains(&path) {
         format!("`{hyphenated}` is a key of {}", listed(&elsewhere))
-    } else if let Some(setting) = setting_of(typed).filter(|_| ["", "postgresql"].contains(&path)) {
-        match managed(&setting) {
-            Some(reason) => format!("remove it: {reason}"),
-            None => format!("a setting of PostgreSQL is a key of `postgresql.parameters`: `{setting}`"),
-        }
+    } else if let Some(setting) = own_setting(typed, path) {
+        format!("a setting of PostgreSQL is a key of `postgresql.parameters`: `{setting}`")
     } else if let Some(near) = nearest(&hyphenated, &known) {
         format!("did you mean `{near}`?")
     } else if typed == "<<" {
@@ -263,6 +262,11 @@ fn missing_blank(text: &str, span: &Span) -> Option<Diagnostic> {
     missing_blank_after(text)
         .filter(|_| span.len() == text.len())
         .map(|colon| no_blank_after_colon(span.start + colon))
+}
+
+/// The same where such a key could be meant for the servers.
+fn own_setting(typed: &str, path: &str) -> Option<String> {
+    setting_of(typed).filter(|_| ["", "postgresql"].contains(&path))
 }
 
 /// The PostgreSQL setting that a key is called like, in either spelling.
@@ -310,12 +314,15 @@ fn whole_number(node: &Node, whole: &Whole, problems: &mut Problems) -> Option<i
                 .help(format!("remove the quotes: `{text}`"))
         }
         value => {
-            let seconds = match value {
-                NodeValue::Text(text) if whole.unit == "seconds" => seconds(text),
+            let length = match (value, whole.unit) {
+                (NodeValue::Text(text), "seconds") => seconds(text),
+                (NodeValue::Text(text), "days") => {
+                    seconds(text).filter(|seconds| seconds % DAY == 0).map(|seconds| seconds / DAY)
+                }
                 _ => None,
             };
-            let help = match seconds.filter(|seconds| whole.bounds.contains(seconds)) {
-                Some(seconds) => format!("it counts seconds: write `{seconds}`"),
+            let help = match length.filter(|length| whole.bounds.contains(length)) {
+                Some(length) => format!("it counts {}: write `{length}`", whole.unit),
                 None => format!("write it in plain decimal digits, such as `10`: {reason}"),
             };
             let message = format!("expected a whole number, found {}", node.kind());
@@ -326,6 +333,8 @@ fn whole_number(node: &Node, whole: &Whole, problems: &mut Problems) -> Option<i
     None
 }
 
+const DAY: u32 = 86_400;
+
 /// The seconds of a time such as `5m`.
 fn seconds(text: &str) -> Option<u32> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -334,7 +343,7 @@ fn seconds(text: &str) -> Option<u32> {
         "s" | "sec" | "seconds" => 1,
         "m" | "min" | "minutes" => 60,
         "h" | "hours" => 3600,
-        "d" | "days" => 86_400,
+        "d" | "days" => DAY,
         _ => return None,
     };
     number.checked_mul(unit)

@@ -242,10 +242,62 @@ codes! {
         FailoverChanged = "failover-changed",
     }
 
+    /// Services and sites
+    Sites {
+        /// The databases would be reached from outside of the cluster, and clients would talk to them in clear. Say how they are
+        /// encrypted, or that they need not be, with `service.insecure`.
+        ExposedWithoutTls = "exposed-without-tls",
+        /// Two Services cannot have the same port on the nodes of the cluster. Choose another one, or let the cluster choose.
+        SameNodePort = "same-node-port",
+        /// This is no host. Write its name in DNS or its address.
+        NotAHost = "not-a-host",
+        /// This is no certificate of a CA in PEM. Paste its file.
+        NotACertificate = "not-a-certificate",
+        /// `upstream` leads back to this lab, or to one of the same name. Sites follow each other by the names of their nodes, so
+        /// that each needs a `name` of its own: with the same, synchronous replication would count one node for another.
+        SameNameOnBothSites = "same-name-on-both-sites",
+        /// Patroni has one `sslmode` for all its connections, those to the other site and those within this one. Have `tls` on both
+        /// sites, or on none.
+        SslmodeUnderPatroni = "sslmode-under-patroni",
+    }
+
+    /// TLS
+    Tls {
+        /// This is neither a DNS name nor an IP address. Write it without port and scheme.
+        NotAHostName = "not-a-host-name",
+        /// A certificate with so many names would be larger than TLS carries. List fewer; or let each node sign its own, or ask for
+        /// fewer replicas.
+        CertificateTooLarge = "certificate-too-large",
+    }
+
     /// Monitoring
     Monitoring {
         /// The distribution has no package of postgres_exporter. Leave it out, or choose an image of Debian or Ubuntu.
         NoExporterPackage = "no-exporter-package",
+    }
+
+    /// The archive
+    Archive {
+        /// This is no URL of a store over TLS. Write `https://host:port`.
+        NotAStoreUrl = "not-a-store-url",
+        /// This is nothing that an NFS server exports. Write `server:/path`.
+        NotAnExport = "not-an-export",
+        /// This is no time of a calendar as systemd's timers have it. Write `daily`, or `Sun 03:00`.
+        NotACalendar = "not-a-calendar",
+        /// This is no moment. Write a date, a time of day and a zone.
+        NotAMoment = "not-a-moment",
+        /// This is no position in the WAL. Write it as PostgreSQL does.
+        NotAWalPosition = "not-a-wal-position",
+        /// The distribution has no package of the program that is to write the archive. Choose the other one, another image, or
+        /// one that has it installed.
+        NoArchiveTool = "no-archive-tool",
+        /// The bucket would be a part of the name of the host, where it is in no DNS or in no certificate. Have it in the path.
+        NeedsPathStyle = "needs-path-style",
+        /// Less WAL may wait for the archive than is written while it is looked after. Raise `archive.max-pending-wal`.
+        PendingWalTooSmall = "pending-wal-too-small",
+        /// A restored lab would archive to where it came from, and the two histories would overwrite each other. Give one of
+        /// them another prefix.
+        RestoreIntoItsArchive = "restore-into-its-archive",
     }
 
     /// The WAL player
@@ -353,6 +405,23 @@ codes! {
         /// `postgresql.allowed-clients` lets in addresses of an IP family that the guests do not have. Give them both
         /// families, or take the block out.
         AllowedClientsOfAnotherFamily = "allowed-clients-of-another-family",
+        /// The Services are exposed, and the NetworkPolicy lets in nobody from outside. Name who may come in
+        /// `postgresql.allowed-clients`.
+        ExposedToNobody = "exposed-to-nobody",
+        /// Until it is promoted a standby site has no node that takes writes: its Services lead to standbys.
+        StandbySite = "standby-site",
+        /// The `name` of the other site cannot be told from its address. It has to be another than that of this one.
+        NamesOfBothSites = "names-of-both-sites",
+        /// The upstream is named by an address, and the guests' PostgreSQL, older than 15, verifies names alone. Name it by its name
+        /// in DNS, or verify the authority alone.
+        AddressNotVerified = "address-not-verified",
+        /// Two lists say where clients come from, and they have no address in common: no client passes both.
+        NobodyInBothLists = "nobody-in-both-lists",
+        /// Most API servers refuse this port for the nodes of the cluster; some are set up for it.
+        UnusualNodePort = "unusual-node-port",
+        /// A certificate of cert-manager has the names that hold within its namespace alone. Clients elsewhere need longer ones: say
+        /// which namespace it is, or list them.
+        ShortNamesOnly = "short-names-only",
         /// Nothing but the primary is a target of `chaos-network`, and no WAL goes to it. Name replicas, unless another node is to be
         /// the primary by then.
         ChaosTargetIsPrimary = "chaos-target-is-primary",

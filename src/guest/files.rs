@@ -2,7 +2,8 @@
 
 use crate::names::Role::{self, Client, Node, Primary, Replica, Witness};
 use crate::plan::Family::{self, Debian, Rpm};
-use crate::plan::{Plan, WalPlayerPlan};
+use crate::plan::{ArchivePlan, Plan, WalPlayerPlan};
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// What installs the others: it is run from the disk.
@@ -13,6 +14,11 @@ pub const LIST: &str = "files.txt";
 pub const LAB_ENV: &str = "lab.env";
 /// See [`LAB_ENV`].
 pub const POSTGRESQL_CONF: &str = "postgresql.conf";
+
+/// The CA of another site: its key, and its place in the guest.
+pub const UPSTREAM_CA: (&str, &str) = ("upstream-ca.crt", "/etc/virtwork/upstream-ca.crt");
+/// The CA of the archive's store: its key, and its place in the guest.
+pub const ARCHIVE_CA: (&str, &str) = ("archive-ca.crt", "/etc/virtwork/archive-ca.crt");
 
 /// A file of `templates/` that reaches the guest word for word.
 pub struct File {
@@ -77,14 +83,32 @@ struct Part {
 /// All parts, in the order in which a reader meets their files.
 static PARTS: &[Part] = &[
     Part { is_wanted: |_| true, files: NODES },
+    Part { is_wanted: |plan| plan.tls.is_none(), files: IN_CLEAR },
+    Part { is_wanted: |plan| plan.tls.is_some(), files: TLS },
+    Part { is_wanted: |plan| plan.tls.is_some() && plan.needs_replication_password(), files: PASSWORDS },
+    Part { is_wanted: |plan| !plan.needs_replication_password(), files: CLIENT_CERTIFICATES },
+    Part { is_wanted: |plan| plan.tls.as_ref().is_some_and(|tls| !tls.is_derived()), files: DATED },
+    Part { is_wanted: |plan| plan.tls.is_some(), files: KEYS },
+    Part {
+        is_wanted: |plan| plan.tls.is_none() && plan.failover.patroni().is_some(),
+        files: KEYS_OF_PATRONI,
+    },
+    Part { is_wanted: |_| true, files: SERVERS },
     Part { is_wanted: |_| true, files: PYTHON },
+    Part { is_wanted: has_other_site, files: SITE },
     Part { is_wanted: |plan| plan.chaos.is_some(), files: CHAOS },
     Part { is_wanted: has_player, files: WAL_PLAYER },
     Part { is_wanted: has_monitor, files: MONITOR },
     Part { is_wanted: |plan| plan.metrics().is_some(), files: METRICS },
     Part { is_wanted: |plan| plan.metrics().is_some_and(|metrics| metrics.has_exporter), files: EXPORTER },
     Part { is_wanted: has_ledger, files: LEDGER },
+    Part { is_wanted: |plan| plan.archive.is_some(), files: ARCHIVE },
 ];
+
+/// Whether another site may follow this one, or be followed by it. One that takes over leaves its mark in the archive.
+fn has_other_site(plan: &Plan) -> bool {
+    plan.upstream.is_some() || plan.service.r#type.is_some() || plan.archive.is_some()
+}
 
 fn has_ledger(plan: &Plan) -> bool {
     plan.ledger.is_some()
@@ -112,7 +136,6 @@ static NODES: &[File] = &files! {
     "patroni/virtwork-node-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Node], None;
     "patroni/virtwork-witness-setup.service" => "/etc/systemd/system/virtwork-setup.service" for &[Witness], None;
     "patroni/virtwork-patroni-setup.sh" => "/usr/local/sbin/virtwork-patroni-setup.sh" for PATRONI, None;
-    "patroni/pki.py" => "/usr/local/lib/virtwork/pki.py" for PATRONI, None;
     "patroni/tls.py" => "/usr/local/lib/virtwork/tls.py" for PATRONI, None;
     "patroni/patroni-config.py" => "/usr/local/lib/virtwork/patroni-config.py" for &[Node], None;
     "patroni/virtwork-etcd.service" => "/etc/systemd/system/virtwork-etcd.service" for PATRONI, None;
@@ -132,7 +155,48 @@ static NODES: &[File] = &files! {
     "rpm/family.sh" => "/usr/local/lib/virtwork/family.sh" for ALL, Some(Rpm);
     "debian/family.sh" => "/usr/local/lib/virtwork/family.sh" for ALL, Some(Debian);
     "debian/createcluster.conf" => "/etc/postgresql-common/createcluster.d/virtwork.conf" for BOTH, Some(Debian);
+};
+
+/// Who may connect, in clear.
+static IN_CLEAR: &[File] = &files! {
     "common/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for DATABASES, None;
+};
+
+/// What TLS takes.
+static TLS: &[File] = &files! {
+    "tls/tls.sh" => "/usr/local/lib/virtwork/tls.sh" for ALL, None;
+    "tls/certificates.py" => "/usr/local/lib/virtwork/certificates.py" for SPEAKERS, None;
+    "tls/virtwork-ca" => "/usr/local/sbin/virtwork-ca" for SPEAKERS, None;
+};
+
+/// Who may connect by TLS, with a password each.
+static PASSWORDS: &[File] = &files! {
+    "tls/passwords/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for DATABASES, None;
+};
+
+/// The same where the role `replicator` has none.
+static CLIENT_CERTIFICATES: &[File] = &files! {
+    "tls/certificates/pg_hba.conf" => "/etc/virtwork/pg_hba.conf" for DATABASES, None;
+};
+
+/// What tells of certificates that come to their end.
+static DATED: &[File] = &files! {
+    "tls/virtwork-certificates.service" => "/etc/systemd/system/virtwork-certificates.service" for SPEAKERS, None;
+    "tls/virtwork-certificates.timer" => "/etc/systemd/system/virtwork-certificates.timer" for SPEAKERS, None;
+};
+
+/// What derives keys from the credentials, and puts them where they belong.
+static KEYS: &[File] = &files! {
+    "common/pki.py" => "/usr/local/lib/virtwork/pki.py" for ALL, None;
+};
+
+/// The same, for etcd and Patroni alone.
+static KEYS_OF_PATRONI: &[File] = &files! {
+    "common/pki.py" => "/usr/local/lib/virtwork/pki.py" for PATRONI, None;
+};
+
+/// What runs the servers, and what watches them.
+static SERVERS: &[File] = &files! {
     "rpm/postgresql.service.d-virtwork.conf" => "/etc/systemd/system/postgresql.service.d/virtwork.conf" for MANUAL, Some(Rpm);
     "debian/postgresql.service" => "/usr/local/share/virtwork/postgresql.service" for MANUAL, Some(Debian);
     "manual/virtwork-server-start.sh" => "/usr/local/sbin/virtwork-server-start.sh" for MANUAL, None;
@@ -153,6 +217,43 @@ static PYTHON: &[File] = &files! {
     "common/lab.py" => "/usr/local/lib/virtwork/lab.py" for ALL, None;
     "common/libpq.py" => "/usr/local/lib/virtwork/libpq.py" for SPEAKERS, None;
 };
+
+/// Another site beside a lab.
+static SITE: &[File] = &files! {
+    "manual/site.sh" => "/usr/local/lib/virtwork/site.sh" for MANUAL, None;
+    "patroni/patroni-site.sh" => "/usr/local/lib/virtwork/patroni-site.sh" for &[Node], None;
+    "patroni/yield.sql" => "/usr/local/lib/virtwork/yield.sql" for &[Node], None;
+    "patroni/virtwork-promote.sh" => "/usr/local/sbin/virtwork-promote" for &[Node], None;
+};
+
+/// Where the programs of a manual lab begin their own work, and so where they learn of another site.
+static BEGINNINGS: &[(&str, &str)] = &[
+    ("virtwork-db-replication-setup.sh", "\nset_up\n"),
+    ("virtwork-db-replica-setup.sh", "\nset_up\n"),
+    ("virtwork-watch.sh", "\nmain\n"),
+    ("virtwork-promote", "\nmain\n"),
+    ("virtwork-rejoin", "\nmain\n"),
+    ("virtwork-ready.sh", "\nmain\n"),
+    ("virtwork-status", "\nown\n"),
+    ("virtwork-server-start.sh", "\ncase $1 in\n  before)"),
+];
+
+/// What stands there in labs that have one. In others the programs are word for word those of `templates/`.
+const SOURCES_SITE: &str = "
+# What differs beside another site.
+# shellcheck source=templates/manual/site.sh
+. /usr/local/lib/virtwork/site.sh
+";
+
+/// The content of a file in a plan's lab.
+pub fn content(plan: &Plan, file: &File) -> Cow<'static, str> {
+    let beginning = BEGINNINGS.iter().find(|(key, _)| *key == file.key() && has_other_site(plan));
+    let place = beginning.and_then(|(_, text)| file.content.rfind(text));
+    place.map_or(file.content.into(), |place| {
+        let (before, after) = file.content.split_at(place);
+        [before, SOURCES_SITE, after].concat().into()
+    })
+}
 
 /// A bad network, when the config or somebody asks for it.
 static CHAOS: &[File] = &files! {
@@ -202,6 +303,20 @@ static LEDGER: &[File] = &files! {
     "client/virtwork-ledger.py" => "/usr/local/sbin/virtwork-ledger" for &[Client], None;
 };
 
+/// Archiving, base backups, and what is made from them.
+static ARCHIVE: &[File] = &files! {
+    "archive/archive.sh" => "/usr/local/lib/virtwork/archive.sh" for DATABASES, None;
+    "archive/store.py" => "/usr/local/lib/virtwork/store.py" for DATABASES, None;
+    "archive/virtwork-archive-command.sh" => "/usr/local/sbin/virtwork-archive-command" for DATABASES, None;
+    "archive/virtwork-archive.py" => "/usr/local/sbin/virtwork-archive" for DATABASES, None;
+    "archive/virtwork-archive.service" => "/etc/systemd/system/virtwork-archive.service" for DATABASES, None;
+    "archive/virtwork-archive-backup.service" => "/etc/systemd/system/virtwork-archive-backup.service" for DATABASES, None;
+    "archive/virtwork-archive-backup.timer" => "/etc/systemd/system/virtwork-archive-backup.timer" for DATABASES, None;
+    "archive/virtwork-archive-check.service" => "/etc/systemd/system/virtwork-archive-check.service" for DATABASES, None;
+    "archive/virtwork-archive-check.timer" => "/etc/systemd/system/virtwork-archive-check.timer" for DATABASES, None;
+    "archive/virtwork-site-mark.py" => "/usr/local/sbin/virtwork-site-mark" for DATABASES, None;
+};
+
 /// The files of a plan's lab.
 pub fn of(plan: &Plan) -> impl Iterator<Item = &'static File> {
     let (family, roles) = (plan.guest.family, roles(plan));
@@ -220,6 +335,14 @@ pub fn list(plan: &Plan) -> String {
     for key in [LAB_ENV, POSTGRESQL_CONF] {
         let _ = writeln!(list, "all 0644 {key} /etc/virtwork/{key}");
     }
+    if plan.upstream.as_ref().is_some_and(|upstream| upstream.ca.is_some()) {
+        let (key, path) = UPSTREAM_CA;
+        let _ = writeln!(list, "all 0644 {key} {path}");
+    }
+    if has_archive_ca(plan) {
+        let (key, path) = ARCHIVE_CA;
+        let _ = writeln!(list, "all 0644 {key} {path}");
+    }
     for file in of(plan) {
         let mode = if file.path.starts_with("/usr/local/sbin/") { "0755" } else { "0644" };
         let (all, each): (&[&str], Vec<_>) = (&["all"], names(file.roles, &roles));
@@ -229,6 +352,10 @@ pub fn list(plan: &Plan) -> String {
         }
     }
     list
+}
+
+fn has_archive_ca(plan: &Plan) -> bool {
+    plan.archive.as_ref().and_then(ArchivePlan::store).is_some_and(|store| store.ca.is_some())
 }
 
 /// The names of those of `roles` that a file is for.
@@ -255,12 +382,71 @@ mod tests {
     }
 
     #[test]
+    fn every_program_has_one_beginning() {
+        for (key, text) in BEGINNINGS {
+            let file = all().find(|file| file.key() == *key).unwrap();
+            assert_eq!(file.content.matches(text).count(), 1, "{key}");
+        }
+    }
+
+    /// What a program has when it begins its own work: itself, and all that it sources.
+    fn composed(path: &str, seen: &mut BTreeSet<&'static str>) -> String {
+        let mut text = String::new();
+        for file in all().filter(|file| file.path == path) {
+            if seen.insert(file.template) {
+                text += file.content;
+                let sourced = file.content.lines().filter_map(|line| line.trim_start().strip_prefix(". "));
+                text.extend(sourced.map(|path| composed(path, seen)));
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn what_stands_in_front_of_a_function_finds_it() {
+        let site = all().find(|file| file.key() == "site.sh").unwrap().content;
+        let programs: Vec<_> = BEGINNINGS
+            .iter()
+            .map(|(key, _)| {
+                composed(all().find(|file| file.key() == *key).unwrap().path, &mut BTreeSet::new())
+            })
+            .collect();
+        let kept: Vec<_> = site
+            .lines()
+            .filter_map(|line| {
+                let line = line.trim_start();
+                line.strip_prefix("if ").unwrap_or(line).strip_prefix("keep ")
+            })
+            .map(|rest| rest.split([';', ' ']).next().unwrap())
+            .collect();
+        assert!(kept.len() > 20, "{kept:?}");
+        for name in kept {
+            let definition = format!("\n{name}() {{\n");
+            assert!(programs.iter().any(|program| program.contains(&definition)), "nothing has {name}");
+            let own = format!("{name}() {{");
+            assert!(site.lines().any(|line| line.trim_start() == own), "nothing takes the place of {name}");
+        }
+    }
+
+    #[test]
+    fn verdicts_that_are_judged_anew_are_given() {
+        let content = |key| all().find(|file| file.key() == key).unwrap().content;
+        for verdict in
+            ["keep it has WAL up to ", "keep it is on timeline ", "wait the primary has only just started"]
+        {
+            for key in ["standby.sh", "site.sh"] {
+                assert!(content(key).contains(verdict), "{key}: {verdict}");
+            }
+        }
+    }
+
+    #[test]
     fn each_file_has_a_key_of_its_own_that_a_config_map_takes() {
         let images = ["fedora:44", "debian:13"];
         for (image, failover) in images.into_iter().flat_map(|image| [(image, "manual"), (image, "patroni")])
         {
             let config = format!(
-                "failover: {failover}\nchaos-network: {{}}\nwal-player: replication\nmonitoring: {{metrics: true}}\n\
+                "failover: {failover}\ntls: {{existing-secret: tls}}\nchaos-network: {{}}\nwal-player: replication\nmonitoring: {{metrics: true}}\n\
                  client: {{count: 1}}\n\
                  guest: {{image: \"quay.io/containerdisks/{image}\", packages: preinstalled}}\n"
             );
@@ -278,12 +464,22 @@ mod tests {
 
     #[test]
     fn no_role_has_two_files_in_one_place() {
-        for family in [Rpm, Debian] {
-            for role in [Primary, Replica, Node, Witness, Client] {
+        let images = ["fedora:44", "debian:13"];
+        let certificates = ["false", "true", "{client-certificates: true}", "{cert-manager: ca}"];
+        for ((image, failover), tls) in images
+            .into_iter()
+            .flat_map(|image| [(image, "manual"), (image, "patroni")])
+            .flat_map(|lab| certificates.map(|tls| (lab, tls)))
+        {
+            let config = format!(
+                "failover: {failover}\ntls: {tls}\nchaos-network: {{}}\nwal-player: replication\nclient: {{count: 1}}\n\
+                 monitoring: {{metrics: true}}\n\
+                 guest: {{image: \"quay.io/containerdisks/{image}\", packages: preinstalled}}\n"
+            );
+            let plan = Plan::new(&Source::new("gen.yaml", &config)).unwrap();
+            for role in roles(&plan) {
                 let mut paths = BTreeSet::new();
-                for file in all().filter(|file| {
-                    file.roles.contains(&role) && file.family.is_none_or(|wanted| wanted == family)
-                }) {
+                for file in of(&plan).filter(|file| file.roles.contains(&role)) {
                     assert!(paths.insert(file.path), "{}", file.path);
                 }
             }

@@ -1,10 +1,12 @@
 //! The two files that are made from the config: values for the scripts, settings for the server.
 
+use super::files;
 use super::template::{Renderer, Template, conf, template};
 use crate::names::POSTGRESQL_PORT;
 use crate::plan::{
-    ChaosPlan, EffectsPlan, LedgerPlan, MonitoringPlan, PatroniPlan, Plan, ReplicationPlan, ShapedPlan,
-    SynchronousPlan, WalPlayerPlan,
+    ArchivePlan, ChaosPlan, EffectsPlan, FailoverPlan, LedgerPlan, MonitoringPlan, PatroniPlan, PlacePlan,
+    Plan, ReplicationPlan, RestorePlan, ShapedPlan, StorePlan, SynchronousPlan, TlsPlan, UpstreamPlan,
+    WalPlayerPlan,
 };
 use crate::value::{Schedule, StandbyMode, SynchronousMethod};
 use minijinja::context;
@@ -25,6 +27,14 @@ pub const CHAOS_ENV: Template = template!("chaos.env");
 pub const MONITORING_ENV: Template = template!("monitoring.env");
 /// What labs with clients have in it besides.
 pub const CLIENT_ENV: Template = template!("client.env");
+/// What standby sites have in it besides.
+pub const UPSTREAM_ENV: Template = template!("upstream.env");
+/// What labs with TLS have in it besides.
+pub const TLS_ENV: Template = template!("tls.env");
+/// What labs with an archive have in it besides.
+pub const ARCHIVE_ENV: Template = template!("archive.env");
+/// What labs that are made from an archive have in it besides.
+pub const RESTORE_ENV: Template = template!("restore.env");
 /// The managed settings of `/etc/virtwork/postgresql.conf`.
 pub const POSTGRESQL_CONF: Template = template!("postgresql.conf");
 
@@ -43,7 +53,7 @@ pub fn lab_env(plan: &Plan) -> Value {
         synchronous_count => synchronous.map_or(0, |synchronous| synchronous.count).to_string(),
         packages => plan.guest.packages.join(" "),
         http_proxy_url => plan.guest.http_proxy.as_deref().unwrap_or_default(),
-        replication_key => replication_key,
+        replication_key => if plan.needs_replication_password() { replication_key } else { "" },
         client_key => client_key,
         wal_disks => wal_disks.collect::<Vec<_>>().join(" "),
         pgbench_scale => pgbench.scale.to_string(),
@@ -135,6 +145,74 @@ pub fn client_env(plan: &Plan, ledger: &LedgerPlan) -> Value {
     }
 }
 
+/// What fills the holes of [`UPSTREAM_ENV`]. The head is whom the Service of the primary leads to.
+pub fn upstream_env(plan: &Plan, upstream: &UpstreamPlan) -> Value {
+    let head = match &plan.failover {
+        FailoverPlan::Manual { primary } => primary.vm(&plan.names),
+        FailoverPlan::Patroni(_) => String::new(),
+    };
+    context! {
+        host => upstream.host.as_str(),
+        port => upstream.port.to_string(),
+        sslmode => upstream.sslmode.as_str(),
+        ca => upstream.ca.as_ref().map_or("", |_| files::UPSTREAM_CA.1),
+        head => head,
+        promote => if upstream.promote { "yes" } else { "no" },
+    }
+}
+
+/// What fills the holes of [`TLS_ENV`].
+pub fn tls_env(plan: &Plan, tls: &TlsPlan) -> Value {
+    let names = tls.names.iter().map(ToString::to_string);
+    context! {
+        source => if tls.is_derived() { "derived" } else { "secret" },
+        seed_key => if tls.is_derived() { plan.credentials.ca_seed_key() } else { "" },
+        replicator => if tls.has_client_certificates { "certificate" } else { "password" },
+        names => names.collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// What fills the holes of [`ARCHIVE_ENV`].
+pub fn archive_env(archive: &ArchivePlan) -> Value {
+    let store = archive.store();
+    let of_store = |value: fn(&StorePlan) -> &str| store.map(value).unwrap_or_default().to_owned();
+    context! {
+        kind => if store.is_some() { "s3" } else { "posix" },
+        tool => archive.tool.as_str(),
+        host => of_store(|store| &store.host),
+        port => of_store(|store| &store.port),
+        region => of_store(|store| &store.region),
+        bucket => of_store(|store| &store.bucket),
+        path_style => of_store(|store| if store.path_style { "yes" } else { "no" }),
+        ca => of_store(|store| store.ca.as_ref().map_or("", |_| files::ARCHIVE_CA.1)),
+        access_key => of_store(|store| &store.access_key),
+        secret_key => of_store(|store| &store.secret_key),
+        nfs => match &archive.place {
+            PlacePlan::Nfs(export) => export.as_str(),
+            PlacePlan::Store(_) => "",
+        },
+        prefix => archive.prefix.as_str(),
+        max_pending_bytes => archive.max_pending_wal.bytes().to_string(),
+        schedule => archive.schedule.as_str(),
+        full_every => archive.full_every.to_string(),
+        retention => archive.retention.to_string(),
+        check_schedule => archive.check_schedule.as_str(),
+    }
+}
+
+fn archive_command(archive: &ArchivePlan) -> String {
+    format!("/usr/local/sbin/virtwork-archive-command push %f %p {}", archive.tool.as_str())
+}
+
+/// What fills the holes of [`RESTORE_ENV`].
+pub fn restore_env(restore: &RestorePlan) -> Value {
+    context! {
+        from => restore.from.as_str(),
+        target => restore.target,
+        value => restore.value.as_str(),
+    }
+}
+
 /// `/etc/virtwork/lab.env`.
 pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     let mut env = renderer.render(&LAB_ENV, lab_env(plan))?;
@@ -143,6 +221,9 @@ pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     }
     if let Some(patroni) = plan.failover.patroni() {
         env.push_str(&renderer.render(&PATRONI_ENV, patroni_env(plan, patroni))?);
+    }
+    if let Some(tls) = &plan.tls {
+        env.push_str(&renderer.render(&TLS_ENV, tls_env(plan, tls))?);
     }
     if let Some(chaos) = &plan.chaos {
         env.push_str(&renderer.render(&CHAOS_ENV, chaos_env(chaos))?);
@@ -155,6 +236,15 @@ pub fn env(plan: &Plan, renderer: &Renderer) -> Result<String, String> {
     }
     if let Some(ledger) = &plan.ledger {
         env.push_str(&renderer.render(&CLIENT_ENV, client_env(plan, ledger))?);
+    }
+    if let Some(upstream) = &plan.upstream {
+        env.push_str(&renderer.render(&UPSTREAM_ENV, upstream_env(plan, upstream))?);
+    }
+    if let Some(archive) = &plan.archive {
+        env.push_str(&renderer.render(&ARCHIVE_ENV, archive_env(archive))?);
+        if let Some(restore) = &archive.restore {
+            env.push_str(&renderer.render(&RESTORE_ENV, restore_env(restore))?);
+        }
     }
     Ok(env)
 }
@@ -171,6 +261,10 @@ pub fn managed_settings(plan: &Plan) -> Value {
             .map(|synchronous| standby_names(plan, synchronous))
             .unwrap_or_default(),
         is_monitored => plan.monitoring.is_some(),
+        has_tls => plan.tls.is_some(),
+        has_client_certificates => !plan.needs_replication_password(),
+        archive_command => plan.archive.as_ref().map(archive_command).unwrap_or_default(),
+        archive_timeout => plan.archive.as_ref().map(|archive| format!("{}s", archive.timeout)).unwrap_or_default(),
         port => POSTGRESQL_PORT.to_string(),
         max_connections => postgresql.max_connections.to_string(),
         max_wal_senders => postgresql.max_wal_senders.to_string(),

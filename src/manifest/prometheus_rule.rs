@@ -119,6 +119,10 @@ fn alerts(plan: &Plan, rules: &RulesPlan) -> Vec<Alert> {
                       one that is to follow keeps its data aside.",
         },
     ];
+    // there is none until it is promoted
+    if plan.upstream.as_ref().is_some_and(|upstream| !upstream.promote) {
+        alerts.retain(|alert| alert.name != "VirtworkNoPrimary");
+    }
     if replicas == 0 {
         return alerts;
     }

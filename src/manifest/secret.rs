@@ -17,7 +17,10 @@ pub fn credentials<'p>(plan: &'p Plan, passwords: &Passwords) -> Document<'p> {
         "kind" => "Secret",
         "metadata" => metadata(plan, &name, None, &plan.annotations.object),
         "data" => map! {
-            REPLICATION_KEY => STANDARD.encode(passwords.replication()),
+            REPLICATION_KEY => passwords
+                .replication()
+                .filter(|_| plan.needs_replication_password())
+                .map(|password| STANDARD.encode(password)),
             CLIENT_KEY => STANDARD.encode(passwords.client()),
             CA_SEED_KEY => passwords.ca_seed().filter(|_| plan.needs_ca_seed()).map(|seed| STANDARD.encode(seed)),
         },

@@ -21,11 +21,15 @@ pub fn all(plan: &Plan) -> impl Iterator<Item = Document<'_>> {
 /// To the node that takes writes: the one that the config names, or under Patroni any ready one, whose HAProxy leads on.
 fn primary(plan: &Plan) -> Document<'_> {
     let name = plan.names.primary_service();
+    let on_nodes = plan.service.node_port;
     match &plan.failover {
         FailoverPlan::Manual { primary } => {
-            database(plan, name, Some((LABEL_NODE, primary.label())), POSTGRESQL_PORT)
+            let label = Some((LABEL_NODE, primary.label()));
+            database(plan, name, label, Ports { target: POSTGRESQL_PORT, on_nodes })
         }
-        FailoverPlan::Patroni(_) => database(plan, name, node_role(), LEADER_PORT),
+        FailoverPlan::Patroni(_) => {
+            database(plan, name, node_role(), Ports { target: LEADER_PORT, on_nodes })
+        }
     }
 }
 
@@ -37,16 +41,15 @@ fn replicas(plan: &Plan) -> Option<Document<'_>> {
     }
     let name = plan.names.replicas_service();
     let role = |role: Role| Some((LABEL_ROLE, role.as_str().to_owned()));
-    Some(match &plan.failover {
+    let (label, target) = match &plan.failover {
         FailoverPlan::Manual { primary: Node { role: Role::Primary, .. } } => {
-            database(plan, name, role(Role::Replica), POSTGRESQL_PORT)
+            (role(Role::Replica), POSTGRESQL_PORT)
         }
-        FailoverPlan::Manual { .. } if plan.replica_count == 1 => {
-            database(plan, name, role(Role::Primary), POSTGRESQL_PORT)
-        }
-        FailoverPlan::Manual { .. } => database(plan, name, None, POSTGRESQL_PORT),
-        FailoverPlan::Patroni(_) => database(plan, name, node_role(), STANDBYS_PORT),
-    })
+        FailoverPlan::Manual { .. } if plan.replica_count == 1 => (role(Role::Primary), POSTGRESQL_PORT),
+        FailoverPlan::Manual { .. } => (None, POSTGRESQL_PORT),
+        FailoverPlan::Patroni(_) => (node_role(), STANDBYS_PORT),
+    };
+    Some(database(plan, name, label, Ports { target, on_nodes: plan.service.replicas_node_port }))
 }
 
 /// Every VM but the witness.
@@ -54,24 +57,35 @@ fn node_role() -> Option<(&'static str, String)> {
     Some((LABEL_ROLE, Role::Node.as_str().to_owned()))
 }
 
-/// Port 5432 of ready VMs, those with a label or all; `target` is their port.
+/// Where port 5432 of a Service leads, and where it is reached from outside.
+struct Ports {
+    target: u32,
+    on_nodes: Option<u32>,
+}
+
+/// Port 5432 of ready VMs, those with a label or all.
 fn database<'p>(
     plan: &'p Plan,
     name: String,
     label: Option<(&'static str, String)>,
-    target: u32,
+    ports: Ports,
 ) -> Document<'p> {
     let label = label.map(|(key, value)| (key.into(), value.into()));
-    let target = (target != POSTGRESQL_PORT).then_some(target);
+    let target = (ports.target != POSTGRESQL_PORT).then_some(ports.target);
+    let ranges = &plan.service.source_ranges;
+    let ranges = (!ranges.is_empty()).then(|| Yaml::items(ranges.iter().map(Yaml::from)));
     let tree = map! {
         "apiVersion" => "v1",
         "kind" => "Service",
         "metadata" => metadata(plan, &name, None, &plan.annotations.service),
         "spec" => map! {
+            "type" => plan.service.r#type,
+            "externalTrafficPolicy" => plan.service.traffic_policy,
+            "loadBalancerSourceRanges" => ranges,
             "ipFamilies" => families(plan),
             "ipFamilyPolicy" => plan.ip.policy,
             "selector" => selector(plan).with(label.into_iter()),
-            "ports" => ports(target),
+            "ports" => self::ports(target, ports.on_nodes),
         },
     };
     Document::new("Service", name, tree)
@@ -90,7 +104,7 @@ fn nodes(plan: &Plan) -> Document<'_> {
             "ipFamilies" => families(plan),
             "ipFamilyPolicy" => plan.ip.policy,
             "selector" => selector(plan),
-            "ports" => ports(None),
+            "ports" => ports(None, None),
         },
     };
     Document::new("Service", name, tree)
@@ -132,6 +146,11 @@ fn families(plan: &Plan) -> Option<Yaml<'static>> {
     (!families.is_empty()).then(|| Yaml::items(families.iter().map(|family| Yaml::from(*family))))
 }
 
-fn ports(target: Option<u32>) -> Yaml<'static> {
-    list![map! { "name" => "postgresql", "port" => POSTGRESQL_PORT, "targetPort" => target }]
+fn ports(target: Option<u32>, on_nodes: Option<u32>) -> Yaml<'static> {
+    list![map! {
+        "name" => "postgresql",
+        "port" => POSTGRESQL_PORT,
+        "targetPort" => target,
+        "nodePort" => on_nodes,
+    }]
 }

@@ -4,9 +4,10 @@ use super::{data_volume, labels, metadata, selector, strings};
 use crate::document::Document;
 use crate::guest;
 use crate::names::{
-    DATA_DISK, ETCD_CLIENT_PORT, Node, READINESS_PATH, READINESS_PORT, Role, WAL_DISK, disk as disk_name,
+    ARCHIVE_DISK, DATA_DISK, ETCD_CLIENT_PORT, Node, READINESS_PATH, READINESS_PORT, REPLICATOR_TLS_DISK,
+    Role, TLS_DISK, WAL_DISK, disk as disk_name,
 };
-use crate::plan::{Compute, CredentialsPlan, Plan, RootPlan, TolerationPlan, VmPlan};
+use crate::plan::{ArchivePlan, Compute, CredentialsPlan, Plan, RootPlan, TolerationPlan, VmPlan};
 use crate::value::{AntiAffinity, Watchdog};
 use crate::yaml::Yaml;
 use uuid::Uuid;
@@ -119,6 +120,7 @@ fn domain<'p>(plan: &Plan, vm: &'p VmPlan, node: Node, name: &str) -> Yaml<'p> {
             "disk" => map! { "bus" => "virtio", "readonly" => true },
         }
     };
+    let (certificates, of_replicator) = certificates(plan, node.role);
     map! {
         "cpu" => cpu,
         "memory" => memory,
@@ -130,6 +132,9 @@ fn domain<'p>(plan: &Plan, vm: &'p VmPlan, node: Node, name: &str) -> Yaml<'p> {
                 disk("cloudinit"),
                 files("guest"),
                 files("credentials"),
+                certificates.map(|_| files(TLS_DISK)),
+                of_replicator.map(|_| files(REPLICATOR_TLS_DISK)),
+                archive_keys(plan, node.role).map(|_| files(ARCHIVE_DISK)),
                 database_disk(DATA_DISK),
                 vm.wal_disk.as_ref().map(|_| database_disk(WAL_DISK)),
             ],
@@ -139,6 +144,16 @@ fn domain<'p>(plan: &Plan, vm: &'p VmPlan, node: Node, name: &str) -> Yaml<'p> {
             "rng" => map! {},
             "watchdog" => watchdog(plan, node.role),
         },
+    }
+}
+
+/// The Secrets with certificates that a VM has as disks: a witness has no server, and a client is no replica.
+fn certificates(plan: &Plan, role: Role) -> (Option<String>, Option<String>) {
+    let (servers, replicator) = plan.tls.as_ref().map(|tls| tls.secrets(&plan.names)).unwrap_or_default();
+    match role {
+        Role::Witness => (None, None),
+        Role::Client => (servers, None),
+        Role::Primary | Role::Replica | Role::Node => (servers, replicator),
     }
 }
 
@@ -177,6 +192,10 @@ fn volumes<'p>(plan: &'p Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml<'p> 
         CredentialsPlan::File(_) => plan.names.credentials().into(),
         CredentialsPlan::ExistingSecret { name, .. } => Yaml::from(name.as_str()),
     };
+    let (certificates, of_replicator) = certificates(plan, role);
+    let secret_disk = |disk: &'static str, name: String| {
+        map! { "name" => disk, "secret" => map! { "secretName" => name } }
+    };
     let database_disk = |disk: &'static str| {
         map! { "name" => disk, "dataVolume" => map! { "name" => disk_name(name, disk) } }
     };
@@ -185,9 +204,19 @@ fn volumes<'p>(plan: &'p Plan, vm: &VmPlan, role: Role, name: &str) -> Yaml<'p> 
         cloudinit,
         map! { "name" => "guest", "configMap" => guest },
         map! { "name" => "credentials", "secret" => map! { "secretName" => credentials } },
+        certificates.map(|name| secret_disk(TLS_DISK, name)),
+        of_replicator.map(|name| secret_disk(REPLICATOR_TLS_DISK, name)),
+        archive_keys(plan, role)
+            .map(|secret| map! { "name" => ARCHIVE_DISK, "secret" => map! { "secretName" => secret } }),
         database_disk(DATA_DISK),
         vm.wal_disk.as_ref().map(|_| database_disk(WAL_DISK)),
     ]
+}
+
+/// The Secret with the keys of the archive's store, for nodes that have a database.
+fn archive_keys(plan: &Plan, role: Role) -> Option<&str> {
+    let store = plan.archive.as_ref().and_then(ArchivePlan::store)?;
+    (!matches!(role, Role::Witness | Role::Client)).then_some(&store.secret)
 }
 
 /// A persistent root disk is the VM's own and goes with it.

@@ -1,5 +1,6 @@
 //! Where the passwords come from.
 
+use super::tls;
 use crate::config::Config;
 use crate::config::credentials::ExistingSecret;
 use crate::config::fields::Field;
@@ -79,15 +80,20 @@ pub(super) fn plan(
         );
     }
     let name = secret.name.get().map(ToString::to_string).unwrap_or_default();
-    if secret.ca_seed_key.is_present() && !is_patroni {
+    let derives = is_patroni || tls::is_derived(config);
+    if secret.ca_seed_key.is_present() && !derives {
         problems.contradiction(
             Code::KeyWithoutEffect,
-            &[(&secret.ca_seed_key, "read by no node"), (&mode(config), "because of this")],
-            "only nodes under Patroni derive certificates",
-            "remove `ca-seed-key`, or set `failover` to `patroni`",
+            &[
+                (&secret.ca_seed_key, "read by no node"),
+                (&mode(config), "because of this"),
+                (&config.tls, "because of this"),
+            ],
+            "only nodes under Patroni, or with `tls`, derive certificates",
+            "remove `ca-seed-key`, or set `failover` to `patroni` or `tls` to `true`",
         );
     }
-    if is_patroni {
+    if derives {
         check_seed(secret, problems);
     }
     if roles.iter().any(|(role, _)| names.cloudinit(*role) == name) {

@@ -1,12 +1,14 @@
 //! The operating system in the VMs.
 
+use super::archive::{self, ArchivePlan};
 use super::monitoring::EXPORTER_PACKAGE;
 use super::release::{DEFAULT_IMAGE, infer_os, release_of};
+use super::tls;
 use crate::config::Config;
 use crate::config::fields::{Involved, Spanned};
 use crate::config::guest::Guest;
 use crate::diagnostic::{Code, Diagnostic, Note, Problems};
-use crate::value::{FromText, ImageReference, Os, Packages, Quantity, RootDisk, one_of};
+use crate::value::{ArchiveTool, FromText, ImageReference, Os, Packages, Quantity, RootDisk, one_of};
 
 /// What runs in the VMs.
 #[derive(Debug)]
@@ -108,10 +110,29 @@ impl Family {
     }
 }
 
+impl GuestPlan {
+    /// What an archive takes, where packages are installed at all.
+    pub(super) fn install_too(&mut self, archive: &ArchivePlan) {
+        if self.packages.is_empty() {
+            return;
+        }
+        let barman = [archive::barman(self.family)];
+        let tool: &[&str] = if archive.tool == ArchiveTool::BarmanCloud { &barman } else { &[] };
+        for package in tool.iter().chain(archive.packages()) {
+            if !self.packages.iter().any(|other| other == package) {
+                self.packages.push((*package).to_owned());
+            }
+        }
+    }
+}
+
 /// What nodes under Patroni need beside that, where packages are known.
 /// (`python3-etcd` is what Patroni talks to etcd with; its package is content with any other of its kind.)
 const PATRONI_PACKAGES: [&str; 6] =
     ["patroni", "python3-etcd", "etcd-server", "etcd-client", "haproxy", "openssl"];
+
+/// What makes certificates, and looks at them.
+const OPENSSL: &str = "openssl";
 
 /// What a witness needs: etcd, and what makes its certificates.
 const WITNESS_PACKAGES: [&str; 4] = ["etcd-server", "etcd-client", "openssl", "qemu-guest-agent"];
@@ -177,6 +198,13 @@ pub(super) fn plan(
         if is_patroni { (&PATRONI_PACKAGES, &WITNESS_PACKAGES) } else { (&[], &[]) };
     let traffic_control = [family.traffic_control()];
     let of_chaos: &[&str] = if config.chaos_network.is_present() { &traffic_control } else { &[] };
+    // what tells SELinux that the upstream's port is PostgreSQL's, too
+    let is_other_port = config.upstream.or_default().port.or(5432) != 5432;
+    let of_upstream: &[&str] = match family {
+        Family::Rpm if is_other_port => &["policycoreutils-python-utils"],
+        _ => &[],
+    };
+    let of_tls: &[&str] = if tls::is_on(config) { &[OPENSSL] } else { &[] };
     let exporter = config.monitoring.or_default().postgres_exporter.or(false);
     let of_exporter: &[&str] = if exporter { &[EXPORTER_PACKAGE] } else { &[] };
     let (user, authorized_keys) = ssh(&guest, problems);
@@ -184,13 +212,31 @@ pub(super) fn plan(
         os,
         family,
         root: root(&guest, problems),
-        packages: packages(&[family.packages(), of_patroni, of_chaos, of_exporter].concat()),
+        packages: packages(&distinct(&[
+            family.packages(),
+            of_patroni,
+            of_chaos,
+            of_exporter,
+            of_tls,
+            of_upstream,
+        ])),
         witness_packages: packages(of_witness),
-        client_packages: packages(family.client_packages()),
+        client_packages: packages(&distinct(&[family.client_packages(), of_tls])),
         http_proxy: guest.http_proxy.get().map(ToString::to_string),
         user,
         authorized_keys,
     }
+}
+
+/// Each package once.
+fn distinct(lists: &[&[&'static str]]) -> Vec<&'static str> {
+    let mut all = Vec::new();
+    for package in lists.iter().copied().flatten().copied() {
+        if !all.contains(&package) {
+            all.push(package);
+        }
+    }
+    all
 }
 
 fn os(guest: &Guest, problems: &mut Problems) -> Os {

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::config::fields::{Entries, Field};
 use crate::config::pgbench::Pgbench;
 use crate::config::postgresql::Postgresql;
-use crate::value::{ParameterName, ParameterValue, Quantity};
+use crate::value::{ParameterName, ParameterValue, PgSize, Quantity};
 
 /// The settings that disks and memory are sized by.
 const SIZING: &[&str] = &[
@@ -33,6 +33,8 @@ pub(super) struct Needs<'c> {
     pub(super) config: &'c Config,
     pub(super) postgresql: Postgresql,
     pub(super) pgbench: Pgbench,
+    /// `archive.max-pending-wal`.
+    pub(super) max_pending_wal: Field<PgSize>,
     /// Whether there are so many replicas that they raise the default of the slots' cap.
     pub(super) replicas_set_cap: bool,
     /// `postgresql.parameters`, where one of them takes part.
@@ -71,10 +73,15 @@ impl<'c> Needs<'c> {
         pgbench: &PgbenchPlan,
         postgresql: &PostgresqlPlan,
         ledger: Option<&LedgerPlan>,
+        pending: Option<PgSize>,
     ) -> Self {
         let wal = sizing::Wal {
             max_wal_size: postgresql.max_wal_size,
-            retained: postgresql.max_slot_wal_keep_size.max(postgresql.wal_keep_size),
+            // what waits for an archive, for a slot or for nobody is the newest WAL each time
+            retained: postgresql
+                .max_slot_wal_keep_size
+                .max(postgresql.wal_keep_size)
+                .max(pending.unwrap_or(postgresql.wal_keep_size)),
         };
         let rows = ledger.map_or(0, LedgerPlan::bytes);
         let shared = &postgresql.shared_memory;
@@ -89,6 +96,7 @@ impl<'c> Needs<'c> {
             config,
             postgresql: section,
             pgbench: config.pgbench.or_default(),
+            max_pending_wal: config.archive.or_default().max_pending_wal,
             replicas_set_cap,
             settings,
             data_and_wal: sizing::data_and_wal(pgbench.scale, rows, wal),
@@ -116,6 +124,7 @@ impl<'c> Needs<'c> {
         Self {
             postgresql: Postgresql::default(),
             pgbench: Pgbench::default(),
+            max_pending_wal: Field::Absent,
             settings: Field::Absent,
             data_and_wal: disk,
             memory: sizing::LEAST_MEMORY,

@@ -423,7 +423,7 @@ pub(super) fn without_database(config: &Config, problems: &mut Problems) -> Conf
 
 /// Keys of the database beside `database: false`, and a bundle of nothing.
 fn check_without_database(config: &Config, problems: &mut Problems) {
-    let of_database: [&dyn Involved; 18] = [
+    let of_database: [&dyn Involved; 22] = [
         &config.replica_count,
         &config.wal_keep_size,
         &config.pgbench_scale,
@@ -439,9 +439,13 @@ fn check_without_database(config: &Config, problems: &mut Problems) {
         &config.witness,
         &config.client,
         &config.service,
+        &config.upstream,
+        &config.tls,
         &config.network_policy,
         &config.monitoring,
         &config.credentials,
+        &config.archive,
+        &config.restore,
     ];
     for key in of_database.into_iter().filter(|key| !matches!(key.place(), Ok(None))) {
         problems.contradiction(

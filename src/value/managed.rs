@@ -27,7 +27,7 @@ const MANAGED: &[(&str, &str)] = &[
     ("include", "list the settings themselves instead"),
     ("include_dir", "list the settings themselves instead"),
     ("include_if_exists", "list the settings themselves instead"),
-    ("ssl", "the guests hold no certificate"),
+    ("ssl", "it is `tls` at the top level of the config"),
     ("allow_in_place_tablespaces", "it is for PostgreSQL's own tests"),
     ("recovery_target_timeline", "standbys follow the latest"),
     ("recovery_target_action", "standbys follow without end"),
@@ -42,8 +42,10 @@ const MANAGED: &[(&str, &str)] = &[
 ];
 
 /// Families of them.
-const MANAGED_PREFIXES: &[(&str, &str)] =
-    &[("ssl_", "the guests hold no certificate"), ("recovery_target", "it would stop each standby")];
+const MANAGED_PREFIXES: &[(&str, &str)] = &[
+    ("ssl_", "`tls` at the top level of the config sets it"),
+    ("recovery_target", "it would stop each standby"),
+];
 
 /// Why a setting is not for `postgresql.parameters`: a reason, or the key that sets it.
 pub fn managed(name: &str) -> Option<&'static str> {

@@ -89,12 +89,34 @@ checked_text!(
     )
 );
 
+/// Whether it is what people keep in a Secret: an access key of AWS, or base64 of some length. Names of keys are words.
+fn looks_secret(text: &str) -> bool {
+    let has = |is: fn(&char) -> bool| text.chars().any(|c| is(&c));
+    let is_access_key = text.len() == 20
+        && (text.starts_with("AKIA") || text.starts_with("ASIA"))
+        && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    let is_random = text.len() >= 32
+        && has(char::is_ascii_digit)
+        && has(char::is_ascii_uppercase)
+        && has(char::is_ascii_lowercase)
+        && !text.contains(['-', '_', '.']);
+    is_access_key || is_random
+}
+
 checked_text!(
     /// A key of a Secret's data, which is also a file name on the guest's credentials disk.
     SecretKey,
     "a key of a Secret",
     "replication-password",
     |text| {
+        if looks_secret(text) {
+            return Err(Refusal::new(
+                Code::SecretInConfig,
+                "this looks like a secret itself, and not like the name under which the Secret holds it",
+                "put it into the Secret, and use letters, digits, `-`, `_` and `.` for its name",
+            )
+            .of_secret());
+        }
         let fault = if text.is_empty() || text.len() > 253 {
             Some(format!("it has {} characters, 1 to 253 are allowed", text.len()))
         } else if text == "." || text.starts_with("..") {

@@ -5,7 +5,7 @@ use super::{FromText, IpFamily, Refusal, Value, checked_text, named, read_text, 
 use crate::diagnostic::{Code, Problems};
 use crate::node::Node;
 use crate::yaml::needs_escape;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 checked_text!(
     /// A reference to a container image: `[registry[:port]/]path[:tag][@digest]`.
@@ -177,6 +177,24 @@ checked_text!(
     |text| named(text, Code::NotAnIpAddress, "an IP address", address_fault(text), "write it like `10.96.0.10` or `fd00:10:96::a`")
 );
 
+checked_text!(
+    /// What a certificate may say of a host: a DNS name, of which the first part may be `*`, or an IP address.
+    HostName,
+    "a DNS name or an IP address",
+    "db.example.com",
+    |text| {
+        let fault = if is_meant_as_address(text) { address_fault(text) } else { name_fault(text.strip_prefix("*.").unwrap_or(text)) };
+        named(text, Code::NotAHostName, "a DNS name or an IP address", fault, "write it like `db.example.com` or `192.0.2.10`")
+    }
+);
+
+impl HostName {
+    /// Whether it is an address.
+    pub fn is_address(&self) -> bool {
+        self.0.parse::<IpAddr>().is_ok()
+    }
+}
+
 fn address_fault(text: &str) -> Option<String> {
     match text.parse() {
         Err(_) if text.contains(['[', ']', '%', '/']) => Some("it has more than an address".to_owned()),
@@ -184,7 +202,12 @@ fn address_fault(text: &str) -> Option<String> {
         Ok(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => {
             Some("it is an IPv4 address written as IPv6".to_owned())
         }
-        Ok(address) if address.is_unspecified() || address.is_loopback() || address.is_multicast() => {
+        Ok(address)
+            if address.is_unspecified()
+                || address.is_loopback()
+                || address.is_multicast()
+                || address == IpAddr::V4(Ipv4Addr::BROADCAST) =>
+        {
             Some("no other host has it".to_owned())
         }
         Ok(_) => None,
@@ -199,6 +222,22 @@ impl IpAddress {
 }
 
 impl Cidr {
+    /// Whether some address is in both.
+    pub fn meets(&self, other: &Self) -> bool {
+        let (one, other) = (parts(self.as_str()), parts(other.as_str()));
+        let (Some((one, first)), Some((other, second))) = (one, other) else { return false };
+        let length = first.min(second);
+        match (one, other) {
+            (IpAddr::V4(one), IpAddr::V4(other)) => {
+                (u32::from(one) ^ u32::from(other)).leading_zeros() >= length
+            }
+            (IpAddr::V6(one), IpAddr::V6(other)) => {
+                (u128::from(one) ^ u128::from(other)).leading_zeros() >= length
+            }
+            _ => false,
+        }
+    }
+
     /// Its family.
     pub fn family(&self) -> IpFamily {
         family_of(&self.0)
@@ -239,12 +278,74 @@ checked_text!(
 );
 
 checked_text!(
+    /// A host, by its name in DNS or its address.
+    Host,
+    "a host",
+    "db.example.com",
+    |text| {
+        if text.contains('@') {
+            return Err(Refusal::new(
+                Code::SecretInConfig,
+                "this holds a user or a password beside the host",
+                "write the host alone, such as `db.example.com`; the passwords are those of `credentials`",
+            )
+            .of_secret());
+        }
+        let fault = if text.contains("://") {
+            Some("it begins with a scheme".to_owned())
+        } else if text.rsplit_once(':').is_some_and(|(host, port)| !host.contains(':') && port.parse::<u16>().is_ok()) {
+            Some("the port has a key of its own".to_owned())
+        } else {
+            host_fault(text)
+        };
+        named(text, Code::NotAHost, "a host", fault, "write its name in DNS, in lower case, or its address without brackets, such as `db.example.com`")
+    }
+);
+
+impl Host {
+    /// The family of an address; none of a name.
+    pub fn family(&self) -> Option<IpFamily> {
+        family_of_address(&self.0)
+    }
+}
+
+/// The family of an address; none of a name.
+pub(super) fn family_of_address(host: &str) -> Option<IpFamily> {
+    host.parse::<IpAddr>().is_ok().then(|| family_of(host))
+}
+
+/// Whether it is an address, or one with a slip of the pen: no name in DNS ends with digits alone.
+fn is_meant_as_address(text: &str) -> bool {
+    let is_number = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit());
+    text.contains(':') || text.rsplit('.').next().is_some_and(is_number)
+}
+
+fn name_fault(text: &str) -> Option<String> {
+    subdomain_fault(text).or_else(|| text.split('.').find_map(|label| label_fault(label, 63)))
+}
+
+/// What a client connects to that is on another host.
+pub(super) fn host_fault(text: &str) -> Option<String> {
+    match text {
+        "localhost" => Some("no other host has it".to_owned()),
+        text if is_meant_as_address(text) => address_fault(text),
+        text => name_fault(text),
+    }
+}
+
+checked_text!(
     /// A block of IP addresses; the bits after the prefix are zero.
     Cidr,
     "a CIDR",
     "192.0.2.0/24",
     |text| named(text, Code::NotACidr, "a CIDR", cidr_fault(text), "write `address/prefix`, such as `192.0.2.0/24` or `2001:db8::/32`")
 );
+
+/// The address and the length of a block.
+fn parts(text: &str) -> Option<(IpAddr, u32)> {
+    let (address, length) = text.split_once('/')?;
+    Some((address.parse().ok()?, length.parse().ok()?))
+}
 
 fn cidr_fault(text: &str) -> Option<String> {
     let Some((address, prefix)) = text.split_once('/') else {

@@ -219,6 +219,34 @@ choice! {
     ServiceType {
         /// Reachable inside the cluster.
         ClusterIp = "ClusterIP",
+        /// At a port of every node of the cluster.
+        NodePort = "NodePort",
+        /// At an address of its own outside of the cluster.
+        LoadBalancer = "LoadBalancer",
+    }
+}
+
+choice! {
+    /// `externalTrafficPolicy` of a Service.
+    TrafficPolicy {
+        /// Any node of the cluster leads on, with its own address in the place of the client's.
+        Cluster = "Cluster",
+        /// Only a node that has such a pod does, and the client keeps its address.
+        Local = "Local",
+    }
+}
+
+choice! {
+    /// What a client asks of a server's encryption, in libpq's words.
+    SslMode {
+        /// Clear text.
+        Disable = "disable",
+        /// Encrypted, by whoever answers.
+        Require = "require",
+        /// By somebody whom the CA knows.
+        VerifyCa = "verify-ca",
+        /// By the one whose name was asked for.
+        VerifyFull = "verify-full",
     }
 }
 
@@ -241,6 +269,26 @@ choice! {
         PreferNoSchedule = "PreferNoSchedule",
         /// Not scheduled there and evicted from there.
         NoExecute = "NoExecute",
+    }
+}
+
+choice! {
+    /// What an archive is.
+    ArchiveType {
+        /// A store of objects.
+        S3 = "s3",
+        /// A directory.
+        Posix = "posix",
+    }
+}
+
+choice! {
+    /// What writes and reads an archive.
+    ArchiveTool {
+        /// pgBackRest.
+        Pgbackrest = "pgbackrest",
+        /// Barman's programs for stores of objects.
+        BarmanCloud = "barman-cloud",
     }
 }
 

@@ -26,6 +26,7 @@ main() {
   create_owner
   DATA_MOUNT=$DIRECTORY label_files
   read_client_password
+  set_up_authority "${PASSWORD%/*}"
   systemctl --no-block start virtwork-ledger.service
   log "set-up is complete, starting the ledger"
 }

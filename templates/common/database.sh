@@ -9,7 +9,7 @@ superuser_sql() {
 # At every boot, so that a changed Secret takes effect. psql gets the passwords through two file descriptors:
 # they stand in no argument, file or environment; what could log or show the statements is switched off.
 ensure_roles() {
-  superuser_sql -f - 3<<<"$REPLICATION_PASSWORD" 4<<<"$CLIENT_PASSWORD" <<'SQL'
+  superuser_sql -v replicator="${TLS_REPLICATOR:-password}" -f - 3<<<"$REPLICATION_PASSWORD" 4<<<"$CLIENT_PASSWORD" <<'SQL'
 SET track_activities = off;
 SET log_statement = none;
 SET log_min_duration_statement = -1;
@@ -26,14 +26,23 @@ SET password_encryption = 'scram-sha-256';
 \set client_password `cat <&4`
 SELECT format('CREATE ROLE %I', name) FROM unnest(ARRAY['replicator', 'pgbench']) AS name
   WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
+SELECT :'replicator' = 'password' AS has_password \gset
+\if :has_password
 ALTER ROLE replicator LOGIN REPLICATION PASSWORD :'replication_password';
+\else
+ALTER ROLE replicator LOGIN REPLICATION PASSWORD NULL;
+\endif
 ALTER ROLE pgbench LOGIN PASSWORD :'client_password';
 GRANT pg_monitor TO pgbench, replicator;
 -- What pg_rewind asks.
 GRANT EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), pg_read_binary_file(text),
   pg_read_binary_file(text, bigint, bigint, boolean) TO replicator;
 SQL
-  log "roles replicator and pgbench have the Secret's passwords"
+  if [[ ${TLS_REPLICATOR:-password} == password ]]; then
+    log "roles replicator and pgbench have the Secret's passwords"
+  else
+    log "role pgbench has the Secret's password, and replicator none: it logs in by its certificate"
+  fi
 }
 
 # Built under another name, so that a database called pgbench is always a complete one.

@@ -54,6 +54,22 @@ reason() {
     END { print marked ? marked : last }' <<<"$1"
 }
 
+# With TLS: certificates of a server (`set_up_tls`), the authority for a client (`set_up_authority DIRECTORY`), and words of each
+# connection by TCP (`tls_words HOST ROLE [KEY]`).
+set_up_tls() {
+  :
+}
+set_up_authority() {
+  :
+}
+tls_words() {
+  :
+}
+if [[ -n ${TLS_SOURCE:-} ]]; then
+  # shellcheck source=templates/tls/tls.sh
+  . /usr/local/lib/virtwork/tls.sh
+fi
+
 # Sets NOW: seconds since the boot, which no correction of the clock moves.
 # shellcheck disable=SC2034  # read by the scripts that source this file
 tick() {

@@ -5,11 +5,14 @@ takes parameters as bytes, which psql does not.
 from __future__ import annotations
 
 import ctypes
+import os
 import select
 import sys
 import threading
 import time
 from typing import Any, Sequence
+
+import lab
 
 CONNECTION_OK = 0
 # The states of a result that are no failure: an empty query, a command's, a query's.
@@ -18,6 +21,8 @@ DONE = (0, 1, 2)
 SETTINGS = ("-c statement_timeout=0 -c client_min_messages=warning -c search_path=pg_catalog"
             " -c default_transaction_isolation=read\\ committed")
 BYTEA = 17
+# Of the authority that signs the servers' certificates, where there is TLS: on a node, and on a client.
+AUTHORITIES = ("/run/postgresql/virtwork.tls/ca.crt", "/run/virtwork-client/ca.crt")
 
 _pq = ctypes.CDLL("libpq.so.5")
 _Notice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p)
@@ -26,6 +31,21 @@ for _name in ("PQexecParams", "PQgetCancel", "PQgetResult"):
     getattr(_pq, _name).restype = ctypes.c_void_p
 for _name in ("PQerrorMessage", "PQgetvalue", "PQhost", "PQresultErrorMessage"):
     getattr(_pq, _name).restype = ctypes.c_char_p
+
+
+def tls() -> dict[str, str]:
+    """What a connection by TCP says besides: nothing in labs without TLS."""
+    if "TLS_SOURCE" not in lab.LAB:
+        return {}
+    known = [name for name in AUTHORITIES if os.path.exists(name)]
+    authority = (known or AUTHORITIES)[0]
+    # A certificate of its own, in a file that is not there: libpq would look into the home directory.
+    return {"sslmode": "verify-full", "sslrootcert": authority, "sslcert": f"{os.path.dirname(authority)}/none.crt"}
+
+
+def words(options: dict[str, str]) -> str:
+    """Keywords for a program that takes a connection string; values without blanks."""
+    return " ".join(f"{name}={value}" for name, value in options.items())
 
 
 class Failure(Exception):
@@ -44,8 +64,9 @@ class Connection:
     patience: float | None = None
 
     def __init__(self, application: str, **given: str) -> None:
+        by_tcp = {} if given.get("host", "/").startswith("/") else tls()
         options = {"host": "/run/postgresql", "dbname": "postgres", "application_name": application, "client_encoding": "UTF8",
-                   "options": SETTINGS, **given}
+                   "options": SETTINGS, **by_tcp, **given}
         names = (ctypes.c_char_p * (len(options) + 1))(*(name.encode() for name in options), None)
         values = (ctypes.c_char_p * (len(options) + 1))(*(value.encode() for value in options.values()), None)
         self._session = ctypes.c_void_p(_pq.PQconnectdbParams(names, values, 0))

@@ -28,6 +28,7 @@ prepare_node() {
   remove_data "$PGDATA.discard"
   install_service
   read_credentials
+  set_up_tls
 }
 
 install_packages() {
@@ -136,9 +137,9 @@ remove_data() {
 }
 
 # The Secret attached as a disk -> REPLICATION_PASSWORD and CLIENT_PASSWORD, in this shell only, and a pgpass
-# file.
+# file. Where replicator logs in by a certificate there is no key of a password for it.
 read_credentials() {
-  local device directory=/run/virtwork/credentials
+  local device directory=/run/virtwork/credentials lines=''
   device=$(disk_path credentials)
   wait_for_disk "$device"
   install -d -m 0700 /run/virtwork "$directory"
@@ -148,11 +149,13 @@ read_credentials() {
   read_password CLIENT_PASSWORD "$directory/$CLIENT_KEY"
   umount "$directory"
 
-  check_password "$REPLICATION_KEY" "$REPLICATION_PASSWORD"
+  if [[ -n $REPLICATION_KEY ]]; then
+    check_password "$REPLICATION_KEY" "$REPLICATION_PASSWORD"
+    lines="*:*:*:replicator:$(escape_pgpass "$REPLICATION_PASSWORD")"$'\n'
+  fi
   check_password "$CLIENT_KEY" "$CLIENT_PASSWORD"
   [[ -d /run/postgresql ]] || install -d -o postgres -g postgres -m 0755 /run/postgresql
-  write_file "$PGPASSFILE" "*:*:*:replicator:$(escape_pgpass "$REPLICATION_PASSWORD")
-*:*:*:pgbench:$(escape_pgpass "$CLIENT_PASSWORD")"
+  write_file "$PGPASSFILE" "$lines*:*:*:pgbench:$(escape_pgpass "$CLIENT_PASSWORD")"
 }
 
 # read_password VARIABLE FILE: the bytes of the file without one final newline; nothing if there is no file.

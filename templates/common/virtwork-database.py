@@ -425,8 +425,8 @@ def main() -> int:
         signal.signal(number, lambda *_: ENDED.set())
     server, loop = Server(), Loop(Load("primary", "round", "pgbench", clients, threads, script), profile)
     threading.Thread(target=bound_history, daemon=True).start()
-    reads = Loop(Load("replicas", "round of reads", f"host={values['LAB']}-replicas dbname=pgbench {REMOTE}", readers,
-                      min(threads, readers), "select"), profile)
+    replicas = f"host={values['LAB']}-replicas dbname=pgbench {REMOTE} {libpq.words(libpq.tls())}"
+    reads = Loop(Load("replicas", "round of reads", replicas, readers, min(threads, readers), "select"), profile)
     reader = threading.Thread(target=read_replicas, args=(server, reads), daemon=True)
     if readers:
         reader.start()

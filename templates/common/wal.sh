@@ -30,7 +30,7 @@ end_of_wal() {
     until=()
     [[ $newest == no ]] || until=(-e "$(text_lsn $((start + segment_size)))")
     newest=no
-    record=$(pg_waldump -p "$wal" -t "$timeline" -s "$(text_lsn "$start")" "${until[@]}" 2>/dev/null | tail -n 1)
+    record=$(pg_waldump -p "$wal" -t "$timeline" -s "$(text_lsn "$start")" "${until[@]}" 2>/dev/null | tail -n 1) || true
     if [[ -n $record ]]; then
       echo "$timeline $(end_of_record "$1" "$record")"
       return

@@ -129,7 +129,8 @@ wait_for_checkpoint() {
 clone() {
   local attempt=0 output why
   mark_clone
-  await 2 "waiting for the primary" may_clone
+  await 2 "waiting for the primary" may_begin_clone
+  [[ ! -e $PGDATA/PG_VERSION ]] || return 0
   check_primary_version
   log "cloning $PRIMARY_HOST into $PGDATA through the slot $SLOT"
   SECONDS=0
@@ -146,6 +147,14 @@ clone() {
   as_postgres touch "$PGDATA.new/standby.signal"
   adopt_clone
   log "the clone is complete after $SECONDS s"
+}
+
+# The archive comes first where there is one.
+may_begin_clone() {
+  if [[ -n ${ARCHIVE_TYPE:-} ]] && clone_from_archive; then
+    return
+  fi
+  may_clone
 }
 
 # Without data there is nothing to lose, so the node that begins the lab is asked alone first.

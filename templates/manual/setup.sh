@@ -20,6 +20,7 @@ set_up() {
   # The others ask from now on what this node has.
   systemctl --no-block start virtwork-ready.socket
   prepare_node
+  [[ -z ${ARCHIVE_TYPE:-} ]] || prepare_archive
   write_file /run/virtwork/prepared "$(printf 'BINDIR=%q\nPGDATA=%q' "$BINDIR" "$PGDATA")"
   [[ ! -e $PGDATA/PG_VERSION ]] || rm -f "$PGDATA.cloning"
   if [[ ! -e $PGDATA/PG_VERSION ]]; then

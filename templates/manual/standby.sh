@@ -7,6 +7,12 @@
 # shellcheck source=templates/manual/peers.sh
 . /usr/local/lib/virtwork/peers.sh
 
+# Labs with an archive have it.
+if [[ -n ${ARCHIVE_TYPE:-} ]]; then
+  # shellcheck source=templates/archive/archive.sh
+  . /usr/local/lib/virtwork/archive.sh
+fi
+
 check_host_name
 SLOT=${NODE//-/_}
 # The primary, as far as it is known.
@@ -19,7 +25,8 @@ STREAMING_PASSFILE=/run/postgresql/virtwork.streaming.pgpass
 # data under way, when keepalives do not run, for the 15 minutes of TCP's retransmissions.
 connection() {
   printf '%s' "host=$PRIMARY_HOST port=5432 user=$1 application_name=${3:-$NODE} passfile=${2:-$PGPASSFILE}" \
-    ' connect_timeout=10 keepalives_idle=10 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=30000'
+    ' connect_timeout=10 keepalives_idle=10 keepalives_interval=10 keepalives_count=3 tcp_user_timeout=30000' \
+    "$(tls_words "$PRIMARY_HOST" "$1" "${2:-}")"
 }
 
 # As the WAL receiver asks, so that one answers when the other does: not counted in max_connections. And not in the
@@ -42,10 +49,14 @@ slot_status() {
   ask_primary "SELECT coalesce(wal_status, 'unknown') FROM pg_replication_slots WHERE slot_name = '$SLOT'"
 }
 
-# Asked for first: a second slot of the name is an ERROR in the primary's journal.
+# Asked for first: a second slot of the name is an ERROR in the primary's journal. A lost one is of no use.
 ensure_slot() {
   local status
   status=$(slot_status) || return 1
+  if [[ $status == lost ]]; then
+    receivewal --drop-slot || return 1
+    status=''
+  fi
   [[ -n $status ]] || receivewal --create-slot --if-not-exists
 }
 
@@ -198,8 +209,22 @@ judge() {
   slot=$(answer_of slot "$answer") || slot=unknown
   if [[ $slot == lost ]]; then
     gone="its slot $SLOT is lost: the primary no longer has the WAL that is missing here"
-  elif [[ -z $(restore_command) && $(answer_of removed "$answer") == true ]]; then
+  elif [[ (-n ${ARCHIVE_TYPE:-} || -z $(restore_command)) && $(answer_of removed "$answer") == true ]]; then
     gone="the primary has removed the WAL after $(text_lsn "$position")"
+  fi
+  if [[ -n $gone && -n ${ARCHIVE_TYPE:-} ]]; then
+    case $(archived "$position" "$timeline" "$other_timeline") in
+      yes)
+        gone=''
+        # Streaming goes on with a slot of its own when all is replayed that the archive has.
+        [[ $slot != lost ]] || slot=none
+        ;;
+      no) gone+=', and the archive has not' ;;
+      *)
+        echo "wait $gone, and the archive does not answer"
+        return
+        ;;
+    esac
   fi
   if [[ -z $gone ]]; then
     # Whose WAL lies there beyond that is known when it has been replayed.
@@ -221,11 +246,11 @@ RESTORED='the primary was restored from an earlier state'
 REPLAY_FIRST='it has to replay its own WAL first'
 
 # The WAL receiver asks for whole segments: connected to a restored primary it overwrites the WAL that is here, and that
-# the data that is here needs, before anything notices. So it has a password file of its own, which is there only for
-# the seconds in which it connects after `judge` has said `follow`. It goes by itself: whoever made it may be waiting
-# for an answer of a primary that is gone.
+# the data that is here needs, before anything notices. So it has a password file of its own, or the key of its certificate in
+# one, which is there only for the seconds in which it connects after `judge` has said `follow`. It goes by itself: whoever
+# made it may be waiting for an answer of a primary that is gone.
 allow_streaming() {
-  grep '^\*:\*:\*:replicator:' "$PGPASSFILE" |
+  streaming_secret |
     install -o postgres -g postgres -m 0600 /dev/stdin "$STREAMING_PASSFILE"
   {
     sleep "$SECONDS_TO_CONNECT"
@@ -235,6 +260,14 @@ allow_streaming() {
   disown
 }
 SECONDS_TO_CONNECT=4
+
+streaming_secret() {
+  if [[ ${TLS_REPLICATOR:-password} == password ]]; then
+    grep '^\*:\*:\*:replicator:' "$PGPASSFILE"
+  else
+    cat /run/postgresql/virtwork.tls/replicator.key
+  fi
+}
 
 # What postgresql.conf's include says of it.
 standby_settings() {

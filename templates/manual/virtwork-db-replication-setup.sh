@@ -20,6 +20,8 @@ begin() {
     log "this disk is blank, but $HOLDER has data of the lab, so nothing is initialised here: this node clones the primary;" \
       "where there is none, promote a node with \`virtwork-promote\`, or give all nodes, this one too, blank disks"
     clone
+  elif [[ -n ${RESTORE_FROM:-} ]]; then
+    restore_lab
   else
     initialise
   fi

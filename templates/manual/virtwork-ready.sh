@@ -56,9 +56,10 @@ tell_node() {
   answer '200 OK' "$text"
 }
 
-# By TCP and with the password, as a client would.
+# By TCP and with the password, as a client would; to whom a certificate has to name this node.
 state() {
-  PGHOST=127.0.0.1 PGCONNECT_TIMEOUT=3 timeout 4 "$BINDIR/psql" -XAtqw -U pgbench -d pgbench 2>&1 <<'SQL'
+  PGHOST=$NODE PGHOSTADDR=127.0.0.1 PGCONNECT_TIMEOUT=3 timeout 4 "$BINDIR/psql" -XAtqw \
+    -d "user=pgbench dbname=pgbench$(tls_words "$NODE" pgbench)" 2>&1 <<'SQL'
 SELECT CASE
   WHEN pg_is_in_recovery() THEN 'standby'
   WHEN current_setting('transaction_read_only') = 'on' THEN 'read-only'

@@ -68,6 +68,9 @@ fork() {
 
 after() {
   local position answer name
+  # The unit and the watcher may call it at once.
+  exec 8>/run/postgresql/virtwork.server-start.lock
+  flock -w 60 8
   PGOPTIONS+=' -c client_min_messages=warning -c synchronous_commit=local -c default_transaction_read_only=off'
   PGOPTIONS+=' -c lock_timeout=5s -c statement_timeout=20s'
   # Without it this server was started as a standby. With 0/0 nothing is proven of what was written before.

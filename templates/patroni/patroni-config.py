@@ -4,6 +4,8 @@ superset of. `dynamic` as the only argument prints that part of it which the who
 Values are those of lab.env and of the lab's postgresql.conf; passwords come from the password file.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import pathlib
@@ -13,6 +15,7 @@ from typing import Any
 
 sys.path.insert(0, "/usr/local/lib/virtwork")
 import lab  # noqa: E402
+import libpq  # noqa: E402
 
 # Settings that have to be alike on all nodes, or that a standby must not have less of than its primary: Patroni takes them
 # from etcd alone, and sees to the order of restarts.
@@ -21,6 +24,9 @@ COMMON = {"max_connections", "max_locks_per_transaction", "max_prepared_transact
 # Patroni's own.
 IGNORED = {"hot_standby", "listen_addresses", "port", "cluster_name", "synchronous_standby_names", "primary_conninfo",
            "primary_slot_name"}
+# A standby site follows another one. This file has the CAs of both.
+UPSTREAM = "UPSTREAM_HOST" in lab.LAB
+CAS = "/run/postgresql/virtwork.tls/sites.crt"
 
 
 def settings() -> dict[str, str]:
@@ -59,6 +65,7 @@ def dynamic() -> dict[str, Any]:
         "failsafe_mode": True,
         "synchronous_mode": mode,
         "synchronous_node_count": max(synchronous, 1),
+        "standby_cluster": standby_cluster(),
         # How long the slot of a member that is away holds WAL back, at most as much as max_slot_wal_keep_size.
         "member_slots_ttl": 3600,
         "postgresql": {
@@ -70,6 +77,15 @@ def dynamic() -> dict[str, Any]:
             "parameters": {name: value for name, value in settings().items() if name in COMMON},
         },
     }
+
+
+def standby_cluster() -> dict[str, Any] | None:
+    """Whom a standby site follows, through one slot for whichever of its nodes is at its head. Whether it still does is for
+    virtwork-etcd.py to say."""
+    if not UPSTREAM:
+        return None
+    return {"host": lab.LAB["UPSTREAM_HOST"], "port": int(lab.LAB["UPSTREAM_PORT"]),
+            "primary_slot_name": lab.LAB["LAB"].replace("-", "_"), "create_replica_methods": ["virtwork"]}
 
 
 def patroni_major() -> int:
@@ -89,13 +105,34 @@ def passwords(path: str) -> dict[str, str]:
     return found
 
 
+def replicator(passfile: str) -> dict[str, str]:
+    """How Patroni, and the standbys that it configures, log in: by a password, with TLS to whom they can verify, or by a
+    certificate alone."""
+    options = {"username": "replicator", **libpq.tls()}
+    if UPSTREAM:
+        # Patroni has one way to connect, to the other site and to nodes of this one.
+        options["sslmode"] = lab.LAB["UPSTREAM_SSLMODE"]
+        options.pop("sslrootcert", None)
+        if options["sslmode"].startswith("verify"):
+            options["sslrootcert"] = CAS
+    if lab.LAB.get("TLS_REPLICATOR") == "certificate":
+        directory = pathlib.Path(CAS).parent
+        return {**options, "sslcert": f"{directory}/replicator.crt", "sslkey": f"{directory}/replicator.key"}
+    return {**options, "password": passwords(passfile)["replicator"]}
+
+
 def configuration(node: str, bindir: str, data: str, pki: str, passfile: str) -> dict[str, Any]:
     tls = {"cafile": f"{pki}/ca.crt", "certfile": f"{pki}/node.crt", "keyfile": f"{pki}/node.key"}
-    replicator = {"username": "replicator", "password": passwords(passfile)["replicator"]}
+    role = replicator(passfile)
     hba = pathlib.Path("/etc/virtwork/pg_hba.conf").read_text().splitlines()
     watchdog = os.environ.get("VIRTWORK_WATCHDOG", "")
     own = {name: value for name, value in settings().items() if name not in COMMON}
+    # A setting of standbys, which Patroni has apart.
+    recovery = {"restore_command": own.pop("restore_command")} if "ARCHIVE_TYPE" in lab.LAB else {}
     rejoin = "/usr/local/sbin/virtwork-rejoin.py"
+    # Labs that may have another site beside them have it.
+    has_site = pathlib.Path("/usr/local/lib/virtwork/patroni-site.sh").exists()
+    site = {"pre_promote": "/usr/local/sbin/virtwork-etcd.py leave-out"} if has_site else {}
     result: dict[str, Any] = {
         "scope": lab.LAB["LAB"],
         "name": node,
@@ -114,9 +151,11 @@ def configuration(node: str, bindir: str, data: str, pki: str, passfile: str) ->
             "data_dir": data,
             "pgpass": "/run/postgresql/virtwork.patroni.pgpass",
             "use_unix_socket": True,
-            "authentication": {"superuser": {"username": "postgres"}, "replication": replicator, "rewind": replicator},
+            "authentication": {"superuser": {"username": "postgres"}, "replication": role, "rewind": role},
             "pg_hba": [line for line in hba if line and not line.startswith("#")],
             "parameters": {**own, "unix_socket_directories": "/run/postgresql"},
+            **({"recovery_conf": recovery} if recovery else {}),
+            **site,
             "create_replica_methods": ["virtwork"],
             "virtwork": {"command": f"{rejoin} clone", "keep_data": True},
         },
@@ -124,7 +163,7 @@ def configuration(node: str, bindir: str, data: str, pki: str, passfile: str) ->
     # One node alone may make a new database: the one that founds etcd's cluster, which is nothing that happens beside data.
     if node == lab.ETCD_NODES[0]:
         result["bootstrap"] = {
-            "dcs": dynamic(),
+            "dcs": {name: value for name, value in dynamic().items() if value is not None},
             "method": "virtwork",
             "virtwork": {"command": f"{rejoin} initialise", "no_params": False, "keep_existing_recovery_conf": False},
         }

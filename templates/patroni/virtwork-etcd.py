@@ -8,6 +8,8 @@ identity, it would have forgotten what it had voted for, and the cluster what wa
 - all others, and the first one when it lost its disk, are taken in as new members: whoever had their name is taken out first.
 """
 
+from __future__ import annotations
+
 import base64
 import http.server
 import json
@@ -15,12 +17,13 @@ import math
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, Callable
 
 sys.path.insert(0, "/usr/local/lib/virtwork")
 import lab  # noqa: E402
@@ -230,8 +233,14 @@ def settle() -> None:
     started last has the newest config."""
     if lab.NODE == lab.ETCD_NODES[0]:
         lab.retry(1, "waiting for etcd", begin_anew, math.inf if not has_database() else 15)
+    # Called again beside a server that runs: its watcher reads the mark then, and has more to do than to wait.
+    is_running = in_shell(IS_RUNNING).returncode == 0
+    if MARK.exists() and not is_running:
+        lab.retry(5, "waiting for the archive's mark of the site that takes writes", check_mark, math.inf)
     if not CONFIGURED.exists():
         lab.retry(1, "putting the config's settings into etcd", configure, 15)
+    if "UPSTREAM_HOST" in lab.LAB and has_database() and not is_running:
+        lab.retry(2, "comparing this node's data with the other site's", step_aside, math.inf)
 
 
 def begin_anew() -> None:
@@ -245,28 +254,557 @@ def begin_anew() -> None:
 
 
 def configure() -> None:
-    found = ask_store("range", {"key": key("config")}).get("kvs")
-    # Without one the first node brings it along with the database.
-    if found:
-        wanted = json.loads(subprocess.run(["python3", "-I", "/usr/local/lib/virtwork/patroni-config.py", "dynamic"], check=True,
-                                           capture_output=True, text=True).stdout)
-        there = json.loads(base64.b64decode(found[0]["value"]))
-        merged = merge(there, wanted)
-        if merged != there:
-            value = base64.b64encode(json.dumps(merged).encode()).decode()
-            change = {"compare": [{"key": key("config"), "target": "MOD", "result": "EQUAL",
-                                   "mod_revision": found[0]["mod_revision"]}],
-                      "success": [{"request_put": {"key": key("config"), "value": value}}]}
-            if not ask_store("txn", change).get("succeeded"):
-                raise ValueError("another node was faster")
-            lab.log("the lab's common settings are now those of the config that this node started with")
+    wanted = json.loads(subprocess.run(["python3", "-I", "/usr/local/lib/virtwork/patroni-config.py", "dynamic"], check=True,
+                                       capture_output=True, text=True).stdout)
+    # Without settings the first node brings them along with the database.
+    if change_settings(lambda there: merge(there, {**wanted, **site_settings(there, wanted["standby_cluster"])})):
+        lab.log("the lab's common settings are now those of the config that this node started with")
     CONFIGURED.touch()
 
 
+# Sites. What one *is* stands in etcd, never in the config alone: a site that takes writes becomes a standby only when the other
+# one has gone on with its data, and a standby site takes over only when the other one is proven to take no writes, or a person
+# says so. `standby_cluster` without a host is a site that had to stop and does not follow anybody yet: Patroni then has no primary.
+# Its servers show that by their restore_command, which proves more than that they are standbys: so is a leader to be.
+# `virtwork_outlasts` is the site that this one took over from without a proof, `virtwork_took_over` the timeline that it last took
+# over with. Numbers of timelines say little else here, because each start of a whole lab under Patroni begins one: marks and
+# demands of other sites are compared with that one, and a site that takes over without a proof leaves some out.
+
+STOPPED = {"restore_command": "/bin/false", "create_replica_methods": ["virtwork"]}
+MARK = pathlib.Path("/usr/local/sbin/virtwork-site-mark")
+# A person's word, for this boot. Where those that run here can see it, who are not root.
+WITHOUT_MARK = pathlib.Path("/run/postgresql/virtwork.without-site-mark")
+WITHOUT_COMPARISON = pathlib.Path("/run/postgresql/virtwork.without-comparison")
+# What another site had said of its history when this node's data was compared with it.
+COMPARED = data_mount() / "virtwork.compared"
+# As many as the other site may begin by itself until it hears of this one.
+LEFT_OUT = 16
+NO_TIMELINE = "left out by virtwork"
+# As in labs by hand: a primary reads the mark every ten seconds, and that may take it a while.
+SECONDS_FOR_MARK = 45
+
+
+def site_settings(there: Any, wanted: Any) -> dict[str, Any]:
+    """What becomes of `standby_cluster`, and of the note beside it, by a config that this node started with."""
+    former, note = there.get("standby_cluster"), there.get("virtwork")
+    as_it_is = {"standby_cluster": former, "virtwork": note}
+    follows = {"virtwork": None, "virtwork_outlasts": None, "slots": slots_of_sites(there, "primary")}
+    if former and former.get("host"):
+        if wanted and lab.LAB["UPSTREAM_PROMOTE"] == "yes":
+            return promotion(former, by_force=False)
+        if not wanted:
+            lab.log(f"this site goes on following {former['host']}, although the config has no `upstream`: `virtwork-promote` has "
+                    "it take writes")
+            return as_it_is
+        return {"standby_cluster": instead(former, wanted), "virtwork": note}
+    if former:
+        if not wanted or lab.LAB["UPSTREAM_PROMOTE"] == "yes":
+            lab.log(f"nothing is written here any more: the site {note} has taken over; give the config an `upstream`, apply it and "
+                    "restart the VMs")
+            return as_it_is
+        # Two sites that follow each other would have no way out but --force.
+        if has_database():
+            state, timeline = facts(wanted)
+            if state != "primary":
+                raise ValueError(f"the site {note} has taken over, and {wanted['host']} takes no writes yet ({state})")
+            # Patroni goes by numbers, and would have it go on from data that only looks alike.
+            if relation(wanted, timeline, own_timeline()) == "elsewhere":
+                raise ValueError(f"timeline {own_timeline()} of this site began elsewhere than that of {wanted['host']}, and Patroni cannot "
+                                 "tell the two apart. Have this site made anew: stop all its VMs, keep their data disks, the witness's "
+                                 "too, for what only they have, and start all of them with blank ones")
+        lab.log(f"this site follows {wanted['host']} from now on")
+        return {"standby_cluster": instead(former, wanted), **follows}
+    if wanted and lab.LAB["UPSTREAM_PROMOTE"] != "yes":
+        state, timeline = facts(wanted)
+        if state == "primary" and timeline > (own := own_timeline()) and relation(wanted, timeline, own) == "same":
+            lab.log(f"{wanted['host']} has gone on with this lab's data, on timeline {timeline}: this site follows it from now on")
+            return {"standby_cluster": wanted, **follows}
+        lab.log(f"the config has `upstream`, and this site takes writes: it goes on, because {wanted['host']} has not gone on with "
+                f"its data ({state})")
+    return as_it_is
+
+
+def slots_of_sites(there: Any, cluster_type: str | None) -> Any:
+    """Kept by primaries alone, or also by a site that had to stop: the other one has the rest of its WAL through it."""
+    return {name: {"cluster_type": cluster_type} for name in there.get("slots") or {}} or None
+
+
+def instead(former: Any, wanted: Any) -> Any:
+    """For merge(), which would leave what only the former had."""
+    return dict.fromkeys(former) | wanted
+
+
+def relation(site: Any, timeline: int, own: int) -> str:
+    """Of this site's timeline to the history of another site: `same` where that has it, `unknown` where it has none of that number,
+    `elsewhere` where it has one that began elsewhere. Each start of a whole lab under Patroni begins a timeline."""
+    return compare(history_of(site, timeline), timeline, own)
+
+
+def history_of(site: Any, timeline: int) -> list[tuple[str, str]]:
+    return forks(ask(site, f"SELECT convert_from(pg_read_binary_file('pg_wal/{timeline:08X}.history'), 'UTF8')")) if timeline > 1 else []
+
+
+def compare(theirs: list[tuple[str, str]], timeline: int, own: int) -> str:
+    if str(own) not in [*(name for name, _ in theirs), str(timeline)]:
+        return "unknown"
+    return "same" if [fork for fork in theirs if int(fork[0]) < own] == own_history(own) else "elsewhere"
+
+
+def own_history(own: int) -> list[tuple[str, str]]:
+    if own == 1:
+        return []
+    done = in_shell(f'cat "$PGDATA/pg_wal/{own:08X}.history"')
+    if done.returncode != 0:
+        raise ValueError(f"the history of timeline {own} is not here")
+    return forks(done.stdout)
+
+
+def forks(history: str) -> list[tuple[str, str]]:
+    """The lines of a history file: a timeline, and where it was left."""
+    lines = (line.split() for line in history.splitlines())
+    return [(words[0], words[1]) for words in lines if len(words) > 1 and words[0].isdigit()]
+
+
+def promotion(former: Any, by_force: bool, note: str = "") -> dict[str, Any]:
+    """The settings of a site that takes over. Two must not take writes together: ValueError until the other one is proven not to."""
+    timeline = own_timeline()
+    is_proven = False
+    if former.get("host"):
+        state, theirs = facts(former)
+        if state == "primary":
+            lab.log(f"asking {former['host']} to take no more writes")
+            since = ask(former, f"SELECT pg_current_wal_insert_lsn() FROM virtwork.yield_to('{lab.LAB['LAB']}', {timeline + 1})")
+            is_proven = wait_until_stopped(former, by_force, since)
+        elif state == "stopped":
+            is_proven = theirs == timeline and has_all_of(former)
+            if not by_force and not is_proven:
+                raise ValueError(f"{former['host']} takes no writes any more; its last WAL has not arrived here")
+        elif state == "standby" and not by_force:
+            raise ValueError(f"{former['host']} is a standby, and has not stopped for this site: it, or whom it follows, may take writes "
+                             "soon; try again, or stop it and give `virtwork-promote --force`")
+        elif not by_force and not MARK.exists():
+            raise ValueError(f"nothing proves that {former['host']} takes no writes any more ({state}): stop it first, and then give "
+                             "`virtwork-promote --force`")
+    elif not by_force:
+        raise ValueError("another site has taken over from this one: let it follow that first, or give `virtwork-promote --force`")
+    # Beyond what this site was asked to stop for, and what the archive says.
+    timeline = max(timeline, int(note.rpartition(" ")[2]) if note else 0)
+    if MARK.exists():
+        timeline = max(timeline, newest_mark(timeline, by_force))
+    takes_over = timeline + 1 + (0 if is_proven else LEFT_OUT)
+    if MARK.exists():
+        write_mark(takes_over, by_force, is_proven)
+    lab.log(f"this site takes over, with timeline {takes_over}")
+    return {"standby_cluster": None, "virtwork": None, "virtwork_took_over": takes_over,
+            "virtwork_outlasts": {"host": former["host"], "port": former["port"]} if former.get("host") and not is_proven else None}
+
+
+def leave_out() -> None:
+    """Before Patroni promotes a server: its timeline is to have the number that this site takes over with, and PostgreSQL takes the one
+    after the newest history that it finds. Histories that are left out say that this timeline was left where it began: no server
+    that is on it goes on with one of them, as one could to whom they come before the real one. None starts with them alone, so
+    virtwork-postgres.sh removes them where the promotion did not follow."""
+    took_over = int(tls.ask("localhost", 8008, "/config", seconds=2).get("virtwork_took_over") or 0)
+    if not took_over or took_over <= (own := own_timeline()) + 1:
+        return
+    begun = own_history(own)
+    lines = [*begun, (str(own), begun[-1][1] if begun else "0/1000000")]
+    history = "".join(f"{name}\t{position}\t{NO_TIMELINE}\n" for name, position in lines)
+    wal = pathlib.Path(local("SHOW data_directory")) / "pg_wal"
+    for timeline in range(own + 1, took_over):
+        path = wal / f"{timeline:08X}.history"
+        if not path.exists():
+            with open(path.with_suffix(".virtwork"), "w") as file:
+                file.write(history)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(file.name, path)
+    directory = os.open(wal, os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
+    lab.log(f"leaving out the timelines from {own + 1} to {took_over - 1}")
+
+
+IS_RUNNING = 'read -r pid <"$PGDATA/postmaster.pid" && [[ $(</proc/$pid/comm) == postgres ]]'
+
+
+def step_aside() -> None:
+    """Before a server starts that was away when its site began to follow another one: as in site_settings(). Nobody compares it later,
+    so it waits for the other site, unless the data is of a timeline that was compared before."""
+    site = settings_there().get("standby_cluster") or {}
+    if not site.get("host"):
+        return
+    own = max(int(control(label)) for label in ("Latest checkpoint's TimeLineID", "Min recovery ending loc's timeline"))
+    try:
+        state, timeline = facts(site)
+        if state not in ("primary", "standby", "stopped"):
+            raise ValueError(state)
+        history = history_of(site, timeline)
+        found = compare(history, timeline, own)
+    except ValueError as error:
+        if was_compared(site, own) or WITHOUT_COMPARISON.exists():
+            return
+        raise ValueError(f"{error}; where you know that the data here is of that site's history, go on with `touch {WITHOUT_COMPARISON}`"
+                         ) from None
+    if found == "elsewhere":
+        lab.log(f"timeline {own} of this node began elsewhere than that of {site['host']}")
+        words = " ".join(f"{name}={value}" for name, value in connection(site).items())
+        in_shell(f'/usr/local/sbin/virtwork-rejoin.py aside "--datadir=$PGDATA" "--connstring={words}"')
+    else:
+        note_comparison(site, timeline, history)
+
+
+def whose(site: Any) -> list[Any]:
+    return [site["host"], site["port"], control("Database system identifier")]
+
+
+def note_comparison(site: Any, timeline: int, history: list[tuple[str, str]]) -> None:
+    beside = COMPARED.with_suffix(".new")
+    beside.write_text(json.dumps({"site": whose(site), "timeline": timeline, "history": history}))
+    beside.rename(COMPARED)
+
+
+def compared() -> Any:
+    try:
+        return json.loads(COMPARED.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def was_compared(site: Any, own: int) -> bool:
+    note = compared()
+    try:
+        return note.get("site") == whose(site) and compare([(name, position) for name, position in note["history"]], note["timeline"],
+                                                           own) == "same"
+    except ValueError:
+        return False
+
+
+def keep_comparison() -> None:
+    """Beside a standby that streams: it may have been made just now, or the other site has begun a timeline meanwhile."""
+    site = settings_there().get("standby_cluster") or {}
+    if site.get("host"):
+        note = compared()
+        state, timeline = facts(site)
+        if state == "primary" and [note.get("site"), note.get("timeline")] != [whose(site), timeline]:
+            history = history_of(site, timeline)
+            if compare(history, timeline, own_timeline()) == "same":
+                note_comparison(site, timeline, history)
+
+
+def write_mark(timeline: int, by_force: bool, is_proven: bool) -> None:
+    done = subprocess.run([str(MARK), "write", lab.LAB["LAB"], local("SELECT system_identifier FROM pg_control_system()"),
+                           str(timeline)], capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode != 0 and not by_force:
+        raise ValueError(f"the archive does not take the mark of this site ({' '.join(done.stderr.split())[-200:]})")
+    if done.returncode == 0 and not is_proven and not by_force:
+        lab.log(f"waiting {SECONDS_FOR_MARK} s, in which a primary of the other site reads the mark and stops")
+        time.sleep(SECONDS_FOR_MARK)
+
+
+def newest_mark(timeline: int, by_force: bool) -> int:
+    """The timeline of another site's mark that is newer than what is here, else 0."""
+    try:
+        mark = read_mark()
+    except ValueError as error:
+        if by_force:
+            return 0
+        raise ValueError(f"the archive does not say which site takes writes ({error})") from None
+    if not mark or mark[0] == lab.LAB["LAB"] or mark[1] != local("SELECT system_identifier FROM pg_control_system()") or mark[2] <= timeline:
+        return 0
+    if not by_force:
+        raise ValueError(f"by the archive's mark the site {mark[0]} took over on timeline {mark[2]}, and this one is on {timeline}: let it "
+                         "follow first")
+    return mark[2]
+
+
+def wait_until_stopped(site: Any, by_force: bool, since: str) -> bool:
+    """After it was asked, up to a position: whether it is proven to have stopped. A site by hand shuts its server down, which sends
+    everything before; under Patroni it comes back in some seconds as a standby, and sends what it has then. A shutdown alone may be
+    that of a switchover there."""
+    state, gone = "", 0
+    for _ in range(60):
+        state, theirs = facts(site)
+        try:
+            if state == "stopped" and theirs == own_timeline() and has_all_of(site):
+                return True
+        except ValueError:
+            # When it comes back its Service leads nowhere for a moment.
+            pass
+        gone = 0 if state in ("primary", "stopped", "standby") else gone + 1
+        # It gets time to come back.
+        if gone >= 5 and ends_with_shutdown(since) or gone == 15 and by_force:
+            return False
+        if gone == 15:
+            raise ValueError(f"{site['host']} was asked to take no more writes, and does not answer since ({state}); the WAL here does not "
+                             "end with its shutdown, so what it wrote last may be missing: try again when it answers, or stop it and "
+                             "give `virtwork-promote --force`")
+        time.sleep(2)
+    raise ValueError(f"{site['host']} was asked to take no more writes some minutes ago, and still is a {state}: stop it first")
+
+
+def has_all_of(site: Any) -> bool:
+    """Whether all WAL of a standby is here, when it has replayed what it has."""
+    replayed = []
+    for _ in range(2):
+        replayed.append(ask(site, "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')"))
+        time.sleep(1)
+    received = local(f"SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) >= '{replayed[1]}'")
+    return replayed[0] == replayed[1] and received == "t"
+
+
+def ends_with_shutdown(since: str) -> bool:
+    """Whether the last record here is that of an orderly shutdown after a position."""
+    if local(f"SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) > '{since}'") != "t":
+        return False
+    end = local("SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())")
+    high, low = (int(half, 16) for half in end.split("/"))
+    # From the beginning of its page, where a shutdown's record is alone with what is before it.
+    start = f"{high:X}/{max(low - 1, 0) >> 20 << 20:X}"
+    return "CHECKPOINT_SHUTDOWN" in in_shell(
+        f'pg_waldump -p "$PGDATA/pg_wal" -t {own_timeline()} -s {start} -e {end} 2>/dev/null | tail -n 1').stdout
+
+
+def promote(by_force: bool) -> None:
+    """By hand."""
+    def change(there: Any) -> Any:
+        former = there.get("standby_cluster")
+        if not former:
+            raise ValueError("this site follows no other one")
+        return merge(there, promotion(former, by_force, there.get("virtwork") or ""))
+
+    if not change_settings(change):
+        raise ValueError("etcd has no settings of this site yet")
+
+
+def outlast() -> None:
+    """Beside the leader of a site that took over while the other one was away: it has to stop when it is back. Where nothing had
+    proven that it took no writes, it may have a newer timeline by its own."""
+    note = settings_there().get("virtwork_outlasts")
+    if not note and "UPSTREAM_HOST" not in lab.LAB:
+        return
+    site = note or {"host": lab.LAB["UPSTREAM_HOST"], "port": lab.LAB["UPSTREAM_PORT"]}
+    state, timeline = facts(site)
+    own = own_timeline()
+    if state == "primary" and (note or timeline < own):
+        lab.log(f"{site['host']} still takes writes, on timeline {timeline}: asking it to stop")
+        ask(site, f"SELECT virtwork.yield_to('{lab.LAB['LAB']}', {max(own, timeline + 1)})")
+    # A standby may be about to lead, since each start of a whole lab begins with standbys: but not one of this site's own timeline.
+    elif note and (state == "stopped" or state == "standby" and timeline == own and relation(site, timeline, own) == "same"):
+        change_settings(lambda there: merge(there, {"virtwork_outlasts": None}))
+
+
+def stop_site(site: str, timeline: str) -> None:
+    """Another site has taken over: Patroni has no primary from its next look on, and serves what is here to standbys. A config that
+    has an `upstream` counts from then on."""
+    change_settings(lambda there: there if there.get("standby_cluster") else
+                    merge(there, {"standby_cluster": STOPPED, "virtwork": f"{site} on timeline {timeline}",
+                                  "slots": slots_of_sites(there, None)}))
+    if lab.LAB.get("UPSTREAM_PROMOTE") == "no":
+        CONFIGURED.unlink(missing_ok=True)
+
+
+def read_mark() -> tuple[str, str, int] | None:
+    """Site, system identifier and timeline; None where there is no mark. ValueError when the archive does not say."""
+    try:
+        done = subprocess.run([str(MARK), "read"], capture_output=True, text=True, check=False, timeout=60)
+    except subprocess.TimeoutExpired:
+        raise ValueError("no answer of the archive within 60 s") from None
+    # A program that breaks off ends with 1, too, but not without a word.
+    if done.returncode == 1 and not done.stdout + done.stderr:
+        return None
+    if done.returncode != 0:
+        raise ValueError(" ".join(done.stderr.split())[-200:])
+    mark = json.loads(done.stdout)
+    return str(mark["site"]), str(mark["system"]), int(mark["timeline"])
+
+
+def check_mark() -> None:
+    """Before this site takes writes at its start: whether the archive says that another one has taken over meanwhile."""
+    there = settings_there()
+    if not there or there.get("standby_cluster"):
+        return
+    try:
+        mark = read_mark()
+    except ValueError as error:
+        if WITHOUT_MARK.exists():
+            return
+        raise ValueError(f"{error}; where you know that no other site takes writes, go on with `touch {WITHOUT_MARK}`") from None
+    obey(mark, control("Database system identifier"), int(control("Latest checkpoint's TimeLineID")))
+
+
+def obey(mark: tuple[str, str, int] | None, system: str, timeline: int) -> None:
+    # Numbers rise here with each start of the whole lab: what counts is whether this site took over after that mark.
+    took_over = int(settings_there().get("virtwork_took_over") or 0)
+    if mark and mark[0] != lab.LAB["LAB"] and mark[1] == system and mark[2] >= took_over:
+        lab.log(f"the site {mark[0]} has taken over on timeline {mark[2]}, this one is on {timeline}: it takes no writes any more")
+        stop_site(mark[0], str(mark[2]))
+
+
+def control(label: str) -> str:
+    """Of the data that is here, whose server may not run."""
+    text = in_shell('pg_controldata -D "$PGDATA"').stdout
+    return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(f"{label}:")), "0")
+
+
+def in_shell(command: str) -> subprocess.CompletedProcess[str]:
+    """With PostgreSQL's programs, and PGDATA."""
+    return subprocess.run(["bash", "-c", f". /usr/local/lib/virtwork/lib.sh; find_binaries; {command}"], capture_output=True, text=True,
+                          check=False, env={**os.environ, "LC_ALL": "C"})
+
+
+def own_timeline() -> int:
+    return int(local("SELECT CASE WHEN pg_is_in_recovery() THEN greatest(timeline_id, min_recovery_end_timeline, received_tli) ELSE "
+                     "('x' || substr(pg_walfile_name(CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END), 1, 8))::bit(32)::int END "
+                     "FROM pg_control_checkpoint() CROSS JOIN pg_control_recovery() LEFT JOIN pg_stat_get_wal_receiver() ON true"))
+
+
+def facts(site: Any) -> tuple[str, int]:
+    """`primary`, `stopped`, `standby`, or why it cannot be told, and the timeline. Of other data than this site's it says so."""
+    try:
+        system, timeline, state = ask(site, f"""
+            SELECT system_identifier, CASE WHEN pg_is_in_recovery() THEN timeline_id ELSE ('x' || substr(pg_walfile_name(
+                CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END), 1, 8))::bit(32)::int END,
+              CASE WHEN NOT pg_is_in_recovery() THEN 'primary'
+                WHEN current_setting('restore_command') = '{STOPPED["restore_command"]}' THEN 'stopped' ELSE 'standby' END
+            FROM pg_control_system(), pg_control_checkpoint()""").split("|")
+    except ValueError as error:
+        return str(error), 0
+    if system != control("Database system identifier"):
+        return "its data is of another system", 0
+    return state, int(timeline)
+
+
+def local(statement: str) -> str:
+    """ValueError while the server of this node takes no queries."""
+    return query({"host": "/run/postgresql", "dbname": "postgres"}, statement, "postgres")
+
+
+def ask(site: Any, statement: str) -> str:
+    """Of the primary of another site, as the nodes here reach it."""
+    return query({**connection(site), "connect_timeout": "5"}, statement)
+
+
+def connection(site: Any) -> dict[str, str]:
+    found = json.loads(pathlib.Path("/run/postgresql/virtwork.patroni.yml").read_text())["postgresql"]["authentication"]
+    words = {name: str(value) for name, value in found["replication"].items() if name.startswith("ssl")}
+    return {"host": str(site["host"]), "port": str(site["port"]), "user": "replicator", "dbname": "postgres", **words}
+
+
+def query(words: dict[str, str], statement: str, user: str = "") -> str:
+    become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user and os.geteuid() == 0 else []
+    try:
+        done = subprocess.run([*become, "psql", "-XAtqw", "-d", " ".join(f"{name}='{value}'" for name, value in words.items()), "-c",
+                               statement], capture_output=True, text=True, check=False, timeout=30,
+                              env={**os.environ, "LC_ALL": "C", "PGPASSFILE": "/run/postgresql/virtwork.pgpass"})
+    except subprocess.TimeoutExpired:
+        raise ValueError("no answer within 30 s") from None
+    if done.returncode != 0:
+        raise ValueError(" ".join(done.stderr.split())[-200:])
+    return done.stdout.strip()
+
+
+def keep_slot(name: str, is_kept: bool) -> None:
+    """The slot of another site: Patroni keeps it on every node that may lead. Not where this lab follows another one itself."""
+    change_settings(lambda there: merge(there, {"slots": {
+        name: {"type": "physical", "cluster_type": "primary"} if is_kept else None}}))
+
+
+def yields(timeline: str) -> None:
+    """Beside a leader: whether another site has asked this one to stop, after this one took over itself. That is noted in the database,
+    too, which needs no etcd then."""
+    own = lab.LAB["LAB"]
+    found = local(f"SELECT site || '|' || timeline FROM virtwork.sites WHERE site <> '{own}' AND timeline > coalesce((SELECT timeline "
+                  f"FROM virtwork.sites WHERE site = '{own}'), 0) ORDER BY timeline DESC LIMIT 1")
+    if not found:
+        return
+    site, theirs = found.split("|")
+    took_over = int(settings_there().get("virtwork_took_over") or 0)
+    if took_over >= int(theirs):
+        local(f"SET synchronous_commit = local; INSERT INTO virtwork.sites (site, timeline) VALUES ('{own}', {took_over}) "
+              "ON CONFLICT (site) DO UPDATE SET timeline = excluded.timeline, at = clock_timestamp()")
+        return
+    lab.log(f"the site {site} has taken over on timeline {theirs}, this one is on {timeline}: it takes no writes any more")
+    stop_site(site, theirs)
+
+
+def keep_number(timeline: int) -> None:
+    """Beside a leader: the number that this site took over with is a lower one where not all could be left out. Demands of other sites
+    would be taken for older ones."""
+    if int(settings_there().get("virtwork_took_over") or 0) > timeline:
+        change_settings(lambda there: merge(there, {"virtwork_took_over": timeline}))
+        if MARK.exists():
+            write_mark(timeline, True, True)
+
+
+def archive_left_out() -> None:
+    """Beside a leader with an archive: who has that alone looks for histories without a gap. The first one comes last, when the real
+    one is there that follows on them: none would start with less."""
+    if local("SHOW archive_mode") == "off":
+        return
+    wal = pathlib.Path(local("SHOW data_directory")) / "pg_wal"
+    left_out = {int(path.stem, 16) for path in wal.glob("????????.history") if path.read_text().endswith(f"{NO_TIMELINE}\n")}
+
+    def marked(timeline: int, suffix: str) -> pathlib.Path:
+        return wal / f"archive_status/{timeline:08X}.history.{suffix}"
+
+    for timeline in left_out:
+        last = timeline
+        while timeline - 1 not in left_out and last in left_out:
+            last += 1
+        if all(marked(later, "done").exists() for later in range(timeline + 1, last + 1)) and not (
+                marked(timeline, "done").exists() or marked(timeline, "ready").exists()):
+            marked(timeline, "ready").touch()
+            if os.geteuid() == 0:
+                shutil.chown(marked(timeline, "ready"), "postgres", "postgres")
+
+
+def lead(timeline: str) -> None:
+    """Beside a leader, every ten seconds: what cannot be said now is said later."""
+    def heed_demands() -> None:
+        keep_number(int(timeline))
+        yields(timeline)
+
+    def heed_mark() -> None:
+        if MARK.exists():
+            obey(read_mark(), local("SELECT system_identifier FROM pg_control_system()"), int(timeline))
+
+    for step in (heed_demands, heed_mark, outlast, archive_left_out):
+        try:
+            step()
+        except (OSError, ValueError):
+            pass
+
+
+def settings_there() -> Any:
+    """Those that etcd has; none before there are any."""
+    found = ask_store("range", {"key": key("config")}).get("kvs")
+    return json.loads(base64.b64decode(found[0]["value"])) if found else {}
+
+
+def change_settings(change: Callable[[Any], Any]) -> bool:
+    """Whether the settings that are there, if there are any, were others than those that they are now."""
+    found = ask_store("range", {"key": key("config")}).get("kvs")
+    if not found:
+        return False
+    there = json.loads(base64.b64decode(found[0]["value"]))
+    wanted = change(there)
+    if wanted == there:
+        return False
+    value = base64.b64encode(json.dumps(wanted).encode()).decode()
+    document = {"compare": [{"key": key("config"), "target": "MOD", "result": "EQUAL",
+                             "mod_revision": found[0]["mod_revision"]}],
+                "success": [{"request_put": {"key": key("config"), "value": value}}]}
+    if not ask_store("txn", document).get("succeeded"):
+        raise ValueError("another node was faster")
+    return True
+
+
 def merge(there: Any, wanted: Any) -> Any:
-    """What is wanted, and what is there besides."""
+    """What is wanted, and what is there besides; what is wanted to be nothing goes."""
     if isinstance(there, dict) and isinstance(wanted, dict):
-        return there | {name: merge(there.get(name), value) for name, value in wanted.items()}
+        both = there | {name: merge(there.get(name), value) for name, value in wanted.items()}
+        return {name: value for name, value in both.items() if value is not None}
     return wanted
 
 
@@ -351,6 +889,10 @@ def become_etcd(state: str, cluster: str) -> None:
     os.execvp("etcd", ["etcd", *arguments])
 
 
+def too_late(number: int, frame: Any) -> None:
+    raise TimeoutError("no answer within 5 s")
+
+
 def main() -> None:
     if sys.argv[1:] == ["prune"]:
         try:
@@ -370,6 +912,37 @@ def main() -> None:
         return
     if sys.argv[1:] == ["settle"]:
         settle()
+        return
+    if sys.argv[1:2] == ["promote"]:
+        try:
+            promote(sys.argv[2:] == ["--force"])
+        except (OSError, ValueError) as error:
+            sys.exit(f"virtwork-promote: {error}")
+        return
+    if sys.argv[1:2] == ["lead"]:
+        lead(sys.argv[2])
+        return
+    if sys.argv[1:] == ["leave-out"]:
+        # Patroni does not promote where this fails, and its leader's office ends.
+        signal.signal(signal.SIGALRM, too_late)
+        signal.alarm(5)
+        try:
+            leave_out()
+        except Exception as error:
+            lab.log(f"warning: not all timelines are left out that should be: {error}")
+        signal.alarm(0)
+        return
+    if sys.argv[1:] == ["keep-comparison"]:
+        try:
+            keep_comparison()
+        except (OSError, ValueError):
+            pass
+        return
+    if sys.argv[1:2] in (["keep-slot"], ["forget-slot"]):
+        try:
+            keep_slot(sys.argv[2], sys.argv[1] == "keep-slot")
+        except (OSError, ValueError):
+            sys.exit(1)
         return
     DIRECTORY.mkdir(mode=0o700, exist_ok=True)
     if has_data() and was_taken_out():

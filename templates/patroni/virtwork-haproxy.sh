@@ -52,7 +52,13 @@ servers() {
   done
 }
 
+# The leader of a standby site takes no writes, but it is whom its Service leads to; that of a site that had to stop sends what
+# it has left.
 configuration() {
+  local leader=/primary
+  if [[ -e /usr/local/lib/virtwork/patroni-site.sh ]]; then
+    leader=/leader
+  fi
   cat <<END
 global
   maxconn 8000
@@ -77,7 +83,7 @@ resolvers pods
   hold nx 5s
 listen read-write
   bind $1:5000$3
-  http-check send meth OPTIONS uri /primary
+  http-check send meth OPTIONS uri $leader
   http-check expect status 200
 $(servers "$2" 28672-30719)
 listen read-only

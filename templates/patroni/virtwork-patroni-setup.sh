@@ -9,6 +9,11 @@ ROLE=$1
 . /usr/local/lib/virtwork/lib.sh
 # shellcheck source=templates/common/node.sh
 . /usr/local/lib/virtwork/node.sh
+# Nodes with a database have it, in labs with an archive.
+if [[ -n ${ARCHIVE_TYPE:-} && $ROLE == node ]]; then
+  # shellcheck source=templates/archive/archive.sh
+  . /usr/local/lib/virtwork/archive.sh
+fi
 
 NODE=$(uname -n)
 NODE=${NODE%%.*}
@@ -36,7 +41,10 @@ main() {
     remove_data "$PGDATA.new"
     remove_data "$PGDATA.discard"
     read_credentials
+    set_up_tls
+    [[ -z ${ARCHIVE_TYPE:-} ]] || prepare_archive
     choose_watchdog
+    gather_authorities
     configure_patroni
     allow_haproxy
   else
@@ -98,6 +106,17 @@ choose_watchdog() {
     log "warning: this guest has no i6300esb watchdog (kernel $(uname -r)): a leader that hangs goes on for a while" \
       "beside its successor"
   fi
+}
+
+# Patroni connects to the other site as it does to nodes of this one: by the authorities of both.
+gather_authorities() {
+  local directory=/run/postgresql/virtwork.tls file text=''
+  [[ ${UPSTREAM_SSLMODE-} == verify-* ]] || return 0
+  for file in "$directory/ca.crt" "${UPSTREAM_CA-}"; do
+    [[ ! -s $file ]] || text+=$(<"$file")$'\n'
+  done
+  install -d -o postgres -g postgres -m 0700 "$directory"
+  write_file "$directory/sites.crt" "$text"
 }
 
 configure_patroni() {

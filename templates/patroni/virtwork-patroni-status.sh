@@ -30,6 +30,11 @@ python3 -I /usr/local/sbin/virtwork-etcd.py members || echo 'etcd does not answe
 if [[ -e $CONFIG ]]; then
   title "the nodes, by Patroni"
   timeout 30 patronictl -c "$CONFIG" list 2>/dev/null || echo 'Patroni cannot reach etcd'
+  if [[ -n ${UPSTREAM_HOST+set} ]]; then
+    title "the other site, $UPSTREAM_HOST"
+    as_postgres psql -XAqw -F ' ' -P footer=off -d postgres -c "SELECT sender_host, sender_port, status, slot_name,
+        now() - last_msg_receipt_time AS heard FROM pg_stat_wal_receiver" 2>/dev/null || echo 'the server takes no queries'
+  fi
   title 'slots and standbys here'
   as_postgres psql -XAqw -F ' ' -P footer=off -d postgres -c "SELECT slot_name, active, wal_status,
       pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,

@@ -16,4 +16,15 @@ if [[ ${1-} == --single && ${2-} == -D && -e ${3-}/backup_label ]]; then
   echo "virtwork: $3 is a copy that was never started; it is not recovered alone" >&2
   exit 1
 fi
+
+# How Patroni starts it. Before a promotion virtwork-etcd.py leaves out timelines; where none followed, no server would start with
+# their histories as the newest ones.
+if [[ ${1-} == -D && ${3-} == --config-file=* ]]; then
+  histories=("$2"/pg_wal/????????.history)
+  for ((number = ${#histories[@]} - 1; number >= 0; number--)); do
+    grep -qs 'left out by virtwork$' "${histories[number]}" || break
+    name=${histories[number]##*/}
+    rm -f "$2/pg_wal/archive_status/$name".* "${histories[number]}"
+  done
+fi
 exec "$directory/postgres" "$@"

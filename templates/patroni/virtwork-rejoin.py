@@ -137,7 +137,8 @@ class Source:
     """The leader."""
 
     def __init__(self, conninfo: str, binaries: pathlib.Path):
-        self.conninfo = conninfo
+        # Patroni names no database of another site.
+        self.conninfo = conninfo if "dbname=" in conninfo else f"{conninfo} dbname=postgres"
         self.psql = str(binaries / "psql")
         system, timeline, flushed, _ = self.command("IDENTIFY_SYSTEM").split("|")
         self.system, self.timeline, self.flushed = system, int(timeline), number(flushed)
@@ -167,9 +168,9 @@ def forks(history: str) -> list[tuple[str, Position]]:
     return [(words[0], number(words[1])) for words in lines if len(words) > 1 and words[0].isdigit()]
 
 
-def successor(timeline: int) -> str:
-    """Who took over from a timeline, by what Patroni keeps in etcd; nothing where that is not said. A new leader writes it
-    down some seconds after it took over."""
+def successor(timeline: int, fork: Position) -> str:
+    """Who took over from a timeline at a position, by what Patroni keeps in etcd; nothing where that is not said. A new leader
+    writes it down some seconds after it took over. A leader of another site may have left the timeline elsewhere."""
     sys.path.insert(0, "/usr/local/lib/virtwork")
     import lab
     import tls
@@ -177,7 +178,7 @@ def successor(timeline: int) -> str:
     while time.monotonic() < deadline:
         try:
             for entry in tls.ask("localhost", 8008, "/history"):
-                if entry[0] == timeline and len(entry) > 4:
+                if entry[:2] == [timeline, fork] and len(entry) > 4:
                     return str(entry[4])
         except (OSError, ValueError):
             pass
@@ -204,11 +205,11 @@ def unproven(data: Data, source: Source) -> str:
     newest = data.newest_timeline()
     if newest > data.timeline and newest != source.timeline:
         return f"it received WAL of timeline {newest} and has not replayed it; the leader is on {source.timeline}"
+    # Disks that were restored, and two sites, may bring two timelines of one number.
+    history = data.history() if data.timeline > 1 else None
+    if history is not None and history != [fork for fork in source.history() if int(fork[0]) < data.timeline]:
+        return f"its timeline {data.timeline} began elsewhere than the leader's of that number"
     if data.timeline == source.timeline:
-        # Disks that were restored may bring two timelines of one number.
-        history = data.history() if data.timeline > 1 else None
-        if history is not None and history != source.history():
-            return f"its timeline {data.timeline} began elsewhere than the leader's of that number"
         end = data.end()
         return "" if end < source.flushed else f"it has WAL up to {text(end)}, the leader up to {text(source.flushed)}"
     fork = source.fork(data.timeline)
@@ -220,7 +221,7 @@ def unproven(data: Data, source: Source) -> str:
     if not commits:
         log(f"nothing was committed here after the leader's history left it, at {text(fork)}")
         return ""
-    next_leader = successor(data.timeline)
+    next_leader = successor(data.timeline, fork)
     if next_leader in data.waited_for() and is_synchronous():
         log(f"{len(commits)} transactions were committed here after the leader's history left it, at {text(fork)}, and none "
             f"was acknowledged: commits waited for {next_leader}, which took over. They go")
@@ -350,10 +351,29 @@ def adopt(directory: pathlib.Path) -> None:
     os.sync()
 
 
+def from_archive(what: str, directory: pathlib.Path, wal_mount: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Data made of a base backup, in the place of a new directory."""
+    partial = directory.with_name(directory.name + ".new")
+    remove(partial, wal_mount)
+    wal = "".join(wal_options(wal_mount)).replace("--waldir=", "")
+    done = run(*BOUND, "/usr/local/sbin/virtwork-archive", what, str(partial), wal, *words)
+    for line in done.stderr.splitlines():
+        log(line)
+    return done
+
+
 def initialise(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str) -> None:
-    log(f"initialising {directory}")
     partial = directory.with_name(directory.name + ".new")
     directory.parent.mkdir(parents=True, exist_ok=True)
+    if "RESTORE_FROM" in lab_values():
+        log("making this lab from an archive")
+        # Patroni begins a bootstrap that failed anew, and would remove what is there: there is nothing.
+        if from_archive("lab", directory, wal_mount).returncode != 0:
+            time.sleep(30)
+            sys.exit(1)
+        adopt(directory)
+        return
+    log(f"initialising {directory}")
     remove(partial, wal_mount)
     subprocess.run([str(binaries / "initdb"), "-D", str(partial), "--auth-local=peer", "--auth-host=scram-sha-256",
                     "--data-checksums", "--locale=C.UTF-8", "--encoding=UTF8", *wal_options(wal_mount)],
@@ -394,8 +414,17 @@ def clone(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str, conni
         time.sleep(min(2 ** attempt, 30))
 
 
+def slot_at(conninfo: str) -> str:
+    """The slot of this node at a server: that of the whole site at the one of another site."""
+    sys.path.insert(0, "/usr/local/lib/virtwork")
+    import lab
+    host = re.search(r"(?:^| )host='?([^' ]+)", conninfo)
+    is_upstream = host is not None and host[1] == lab.LAB.get("UPSTREAM_HOST")
+    return (lab.LAB["LAB"] if is_upstream else NODE).replace("-", "_")
+
+
 def clone_once(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str, conninfo: str) -> str:
-    slot = NODE.replace("-", "_")
+    slot = slot_at(conninfo)
     partial = directory.with_name(directory.name + ".new")
     directory.parent.mkdir(parents=True, exist_ok=True)
     remove(partial, wal_mount)
@@ -405,7 +434,19 @@ def clone_once(directory: pathlib.Path, binaries: pathlib.Path, wal_mount: str, 
         source.ask(f"SELECT pg_drop_replication_slot('{slot}') FROM pg_replication_slots WHERE slot_name = '{slot}'")
         source.ask(f"SELECT pg_create_physical_replication_slot('{slot}', true)")
     except (Unknown, ValueError) as error:
+        # Another site that does not answer may have left all that is needed in the archive that both have.
+        if slot != NODE.replace("-", "_") and "ARCHIVE_TYPE" in lab_values() and \
+                from_archive("standby", directory, wal_mount, "any").returncode == 0:
+            (partial / KEPT).unlink(missing_ok=True)
+            adopt(directory)
+            return ""
         return str(error)
+    # The archive comes first where there is one.
+    if "ARCHIVE_TYPE" in lab_values() and from_archive("standby", directory, wal_mount, source.system).returncode == 0:
+        (partial / KEPT).unlink(missing_ok=True)
+        adopt(directory)
+        return ""
+    remove(partial, wal_mount)
     log(f"cloning the leader into {directory} through the slot {slot}")
     # Under another name than the member's: what receives the WAL of a clone is no standby that a commit may wait for.
     name = f"clone of {slot}"
@@ -474,6 +515,12 @@ def main() -> int:
     else:
         clone(directory, binaries, wal_mount, options.connstring)
     return 0
+
+
+def lab_values() -> dict[str, str]:
+    sys.path.insert(0, "/usr/local/lib/virtwork")
+    import lab
+    return lab.LAB
 
 
 def family(command: str) -> str:

@@ -4,9 +4,10 @@ Each scenario is told once, on the family where it says most: the default image,
 (packages that start servers, several majors side by side). The core is told on every major that there are packages of."""
 
 import images
-from images import (DEBIAN_11, DEBIAN_12, DEBIAN_13, DEBIAN_13_PATRONI, FEDORA_44, FEDORA_44_NM, FEDORA_44_PATRONI,
+from images import (DEBIAN_11, DEBIAN_12, DEBIAN_13, DEBIAN_13_ARCHIVE, DEBIAN_13_PATRONI, FEDORA_44, FEDORA_44_ARCHIVE, FEDORA_44_NM, FEDORA_44_PATRONI,
                     FEDORA_44_SELINUX, FEDORA_44_SELINUX_PATRONI, FORKY)
-from scenarios import patroni
+from scenarios import patroni, sites
+from scenarios.archive import OneArchive
 from scenarios.chaos import Chaos, SharedKernel
 from scenarios.client import Client, PatroniClient
 from scenarios.core import Core
@@ -23,14 +24,21 @@ from scenarios.random_configs import RandomConfigs
 from scenarios.restored import Restored
 from scenarios.scale import Scale
 from scenarios.selinux import Haproxy, Selinux
+from scenarios.site_pair import SitePair
+from scenarios.tls import PatroniTls, Tls
 from scenarios.topology import Synchronous, Topology, Warm
 
-CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (patroni.ThreeNodes, DEBIAN_13_PATRONI),
+CONTAINERS = [(patroni.TwoNodes, DEBIAN_13_PATRONI), (sites.Standby, DEBIAN_13_ARCHIVE), (patroni.ThreeNodes, DEBIAN_13_PATRONI),
+              (SitePair, DEBIAN_13), (sites.PatroniPair, DEBIAN_13_PATRONI), (sites.Archive, DEBIAN_13_ARCHIVE),
+              (OneArchive, FEDORA_44_ARCHIVE), (OneArchive, DEBIAN_13_ARCHIVE),
               (patroni.Life, FEDORA_44_PATRONI), (Life, FEDORA_44), (Hardship, FEDORA_44), (Restored, FEDORA_44),
               (RandomConfigs, None), (Core, DEBIAN_11), (Core, DEBIAN_12), (Core, DEBIAN_13), (Core, FORKY), (Scale, DEBIAN_13),
+              (Tls, DEBIAN_13), (sites.Tls, DEBIAN_13_ARCHIVE), (sites.Roads, DEBIAN_13_ARCHIVE),
               (Faults, DEBIAN_13), (Persistent, DEBIAN_13), (patroni.Packages, DEBIAN_13_PATRONI),
-              (Topology, DEBIAN_13), (Synchronous, DEBIAN_11), (Warm, FORKY), (Player, DEBIAN_13), (Load, DEBIAN_11), (SharedKernel, DEBIAN_13),
+              (Topology, DEBIAN_13), (Synchronous, DEBIAN_11),
+              (Warm, FORKY), (Player, DEBIAN_13), (Load, DEBIAN_11), (SharedKernel, DEBIAN_13),
               (Monitoring, DEBIAN_13), (PatroniMonitoring, DEBIAN_13_PATRONI), (Client, DEBIAN_13), (PatroniClient, DEBIAN_13_PATRONI),
+              (PatroniTls, DEBIAN_13_PATRONI),
               (Ipv6Only, FEDORA_44_NM), (DualStack, FEDORA_44_NM),
               (Ipv6Only, DEBIAN_13), (DualStack, DEBIAN_13), (Preferred, FEDORA_44_NM), (Preferred, DEBIAN_13)]
 # Scale has a scenario that only Debian's directories make sense of.
@@ -63,6 +71,7 @@ class Choice:
             if self.kind.emulated or not self.kind.containers:
                 yield system.disks
             yield from system.repository.values()
+        yield from self.kind.tools
 
 
 def tier(name, only="", everything=False):

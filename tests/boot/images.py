@@ -159,6 +159,21 @@ def _patroni_fedora(base, patroni):
     return dataclasses.replace(base, name=f"{base.name}-patroni", pool=patroni.pool, golden=(golden, *base.golden))
 
 
+def _archive(base):
+    """The same with what an archive takes: layers of their own, so that the other images stay as they are."""
+    release = base.pool.release
+    pool = Image("archive-pool", release, ["archive-packages.sh"], [base.pool])
+    golden = Image("archive-golden", release, ["archive-packages.sh", "layer.sh"], [*base.golden, pool], layers=[*base.golden])
+    return dataclasses.replace(base, name=f"{base.name}-archive", pool=pool, golden=(golden, *base.golden), repository={"debian": pool})
+
+
+def _archive_fedora(base, archive):
+    """The RPM family as a golden image."""
+    golden = Image("archive-fedora-golden", base.pool.release, ["layer.sh"], [*base.golden, base.pool, archive.golden[0]],
+                   layers=[*base.golden])
+    return dataclasses.replace(base, name=f"{base.name}-archive", pool=archive.pool, golden=(golden, *base.golden))
+
+
 def _enforcing(name, base):
     """The stand-in for Fedora as a machine that enforces SELinux, over a Debian that boots as one."""
     release = base.pool.release
@@ -198,6 +213,11 @@ FEDORA_44_PATRONI = _patroni_fedora(FEDORA_44, _patroni(FORKY))
 FEDORA_44_SELINUX = _enforcing("44", DEBIAN_13)
 FEDORA_44_SELINUX_PATRONI = _enforcing_patroni(FEDORA_44_SELINUX, _patroni_fedora(_fedora("44", DEBIAN_13), DEBIAN_13_PATRONI))
 FEDORA_44_NM = _network_manager(FEDORA_44)
+DEBIAN_13_ARCHIVE = _archive(DEBIAN_13)
+DEBIAN_13_PATRONI_ARCHIVE = _archive(DEBIAN_13_PATRONI)
+FEDORA_44_ARCHIVE = _archive_fedora(FEDORA_44, _archive(FORKY))
+VERSITYGW = Image("versitygw", "1.8.0", [])
+"""Its release is its own. It holds the program `versitygw`."""
 SYSTEMS = [DEBIAN_11, DEBIAN_12, DEBIAN_13, FORKY, FEDORA_44]
 
 

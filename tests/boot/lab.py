@@ -35,9 +35,10 @@ class Node:
 
 class Lab:
     """`directory` should be in memory. `system` is what the guests are, an images.System, and `image` golden or plain;
-    `containers` chooses the tier; `families` are the cluster's IP families."""
+    `containers` chooses the tier; `families` are the cluster's IP families; `router` leads to other labs, each of which is a
+    cluster of its own."""
 
-    def __init__(self, name, directory, generator, system, image="golden", containers=True, families=("IPv4",)):
+    def __init__(self, name, directory, generator, system, image="golden", containers=True, families=("IPv4",), router=None):
         self.name = name
         self.directory = pathlib.Path(directory)
         self.generator = generator
@@ -49,7 +50,7 @@ class Lab:
         self.nodes = {}
         self.passwords = {}
         self.text = ""
-        self.network = Network(name, self.directory / "network", NAMESPACE, families)
+        self.network = Network(name, self.directory / "network", NAMESPACE, families, router)
         self.closing = threading.Event()
         self.lock = threading.RLock()
         self.failure = None

@@ -4,6 +4,10 @@ A hub namespace routes between the pods, as a node does, and has no link to anyt
 addresses of its own; its VM sits behind it as 10.0.2.2 and fd10:0:2::2, the addresses that every VM has under KubeVirt's
 masquerade. Services have virtual addresses that the hub translates to the ready pods, as kube-proxy does. A cluster has one
 IP family or both, the first one first.
+
+With a router.Router the cluster has a second node, the edge, which is on a network that it shares with other clusters: it
+gives pods its own address on their way out, and leads load balancers' addresses and node ports in. What enters comes from the
+edge, or with `externalTrafficPolicy: Local` from whom it comes; NetworkPolicies see the same.
 """
 
 import contextlib
@@ -28,6 +32,8 @@ from shell import CommandFailed, end, in_netns, run
 MIRROR = "192.0.2.10"
 """Where `mirror.test` is, the package repository."""
 PROXY = "192.0.2.20"
+EDGE = "169.254.2.2"
+"""The edge, on the hub's link to it."""
 HALF_REACHED = {"public.test": "2001:db8::10", "private.test": "fd00:10:99::10"}
 """Names of the mirror with an IPv6 address, too, at which nobody is: one of the Internet, one of a site."""
 OUTSIDE = [f"{MIRROR} mirror.test", f"{PROXY} proxy.test",
@@ -97,9 +103,10 @@ def enter_netns(netns):
 
 
 class Network:
-    """The network of one lab. `prefix` begins the names of its namespaces, `directory` holds its files."""
+    """The network of one lab. `prefix` begins the names of its namespaces, `directory` holds its files, `router` leads to other
+    clusters."""
 
-    def __init__(self, prefix, directory, namespace, families=("IPv4",)):
+    def __init__(self, prefix, directory, namespace, families=("IPv4",), router=None):
         self.families = families
         self.prefix = prefix
         self.directory = pathlib.Path(directory)
@@ -107,6 +114,11 @@ class Network:
         self.hub = f"{prefix}-hub"
         self.numbers = iter(range(2, 30000))
         self.service_addresses = {}
+        self.balancers = {}
+        self.node_ports = {}
+        self.router = router
+        self.edge = router and f"{prefix}-edge"
+        self.link = None
         self.pods = []
         self.servers = []
         self.published = None
@@ -117,6 +129,8 @@ class Network:
             self._ip(self.hub, f"address add {family.dns}/{family.bits} dev lo",
                      f"route add unreachable {family.services}")
         self._forward(self.hub)
+        if router:
+            self._add_edge()
         self.hosts = self.directory / "hosts"
         self.hosts.write_text("".join(f"{line}\n" for line in OUTSIDE))
         self.dns = self._dnsmasq(
@@ -125,6 +139,15 @@ class Network:
             "--local=/test/")
         self.client = self.add_pod("client")
         self.stranger = self.add_pod("stranger", is_stranger=True)
+
+    def _add_edge(self):
+        run("ip", "netns", "add", self.edge)
+        self._forward(self.edge)
+        self._ip(self.edge, "link set lo up", f"link add cluster type veth peer name edge netns {self.hub}",
+                 "link set cluster up", f"address add {EDGE}/30 dev cluster")
+        self._ip(self.hub, "link set edge up", "address add 169.254.2.1/30 dev edge", f"route add default via {EDGE}")
+        self._ip(self.edge, "route add 10.244.0.0/16 via 169.254.2.1")
+        self.link = self.router.join(self.edge)
 
     def _families(self):
         return [FAMILIES[name] for name in self.families]
@@ -243,9 +266,20 @@ class Network:
         number = self.service_addresses.setdefault(name, len(self.service_addresses) + 1)
         return FAMILIES[family or self.families[0]].service(number)
 
+    def balancer_address(self, name):
+        """The address that a Service of type LoadBalancer has outside."""
+        return self.link.balancer(self.balancers.setdefault(name, len(self.balancers) + 1))
+
+    def node_port(self, name, port):
+        """The port of the edge that leads to a Service: the one that it asks for, or the next."""
+        return port.get("nodePort") or self.node_ports.setdefault(name, 31000 + len(self.node_ports))
+
     def publish(self, objects, running):
         """Names, endpoints and policies, for `running`: (VirtualMachine, Pod, ready) of each VM that is on."""
         hosts = list(OUTSIDE)
+        if self.router:
+            hosts += [f"{address} {name}" for name, address in sorted(self.router.names.items())]
+        exposed = []
         translations, policies = ({family: [] for family in self.families} for _ in range(2))
         for (kind, name), document in sorted(objects.items()):
             if kind == "Service":
@@ -265,6 +299,8 @@ class Network:
                         port, = spec["ports"]
                         targets = [pod.addresses[family] for _, pod, ready in chosen if ready]
                         translations[family] += _translate(FAMILIES[family].nft, address, port, targets)
+                        if self.router and family == "IPv4" and spec.get("type", "ClusterIP") != "ClusterIP":
+                            exposed += self._expose(name, spec, port, targets)
             elif kind == "NetworkPolicy":
                 selected = [pod for vm, pod, _ in running
                             if kubevirt.selects(document["spec"]["podSelector"]["matchLabels"], vm.labels)]
@@ -273,11 +309,28 @@ class Network:
                                                 [pod.addresses[family] for pod in selected], running, family)
         rules = "".join(_table(FAMILIES[family].nft, translations[family], policies[family])
                         for family in self.families)
-        if (hosts, rules) != self.published:
+        if (hosts, rules, exposed) != self.published:
             run(*in_netns(self.hub, "nft", "-f", "-"), stdin=rules)
+            if self.router:
+                run(*in_netns(self.edge, "nft", "-f", "-"), stdin=_edge_table(exposed, self.link.node))
             self.hosts.write_text("".join(f"{line}\n" for line in hosts))
             self.dns.send_signal(signal.SIGHUP)
-            self.published = (hosts, rules)
+            self.published = (hosts, rules, exposed)
+
+    def _expose(self, name, spec, port, targets):
+        """How the edge leads in to a Service: pairs of what it translates, and what gets the edge's address then."""
+        ways = [(self.link.node, self.node_port(name, port), "")]
+        if spec["type"] == "LoadBalancer":
+            ranges = spec.get("loadBalancerSourceRanges")
+            source = f"ip saddr {{ {', '.join(ranges)} }} " if ranges else ""
+            ways.append((self.balancer_address(name), port["port"], source))
+        for address, number, source in ways:
+            way = {"port": number, "targetPort": port.get("targetPort", port["port"])}
+            # Those within the cluster would be answered past the edge.
+            own = 'iifname "cluster" ' if spec.get("externalTrafficPolicy") == "Local" else ""
+            for rule in _translate("ip", address, way, targets):
+                yield source + rule, f"{own}meta l4proto tcp ct original ip daddr {address} ct original proto-dst {number}"
+
 
     def answers(self, address, probe):
         """Whether a readiness probe succeeds, as the kubelet asks from the calling thread's namespace."""
@@ -321,7 +374,8 @@ class Network:
         for pod in list(self.pods):
             self.remove_pod(pod)
         end(self.dns)
-        run("ip", "netns", "delete", self.hub, check=False)
+        for netns in filter(None, (self.edge, self.hub)):
+            run("ip", "netns", "delete", netns, check=False)
 
 
 def _table(nft, translations, policies):
@@ -331,6 +385,17 @@ def _table(nft, translations, policies):
         "chain services { type nat hook prerouting priority dstnat;", *translations, "}",
         "chain policies { type filter hook forward priority filter; ct state established,related accept", *policies,
         "}", "}"]) + "\n"
+
+
+def _edge_table(exposed, node):
+    """The edge's rules. A connection that has been translated is marked, because the device it came from is not known any more
+    when it gets its source."""
+    return "\n".join([
+        "table ip edge", "delete table ip edge", "table ip edge {",
+        "chain in { type nat hook prerouting priority dstnat;", *(rule for rule, _ in exposed), "}",
+        "chain marks { type filter hook forward priority filter;", *(f"{match} ct mark set 1" for _, match in exposed), "}",
+        f'chain out {{ type nat hook postrouting priority srcnat; oifname "wan" snat to {node}; ct mark 1 snat to {node}; }}',
+        "}"]) + "\n"
 
 
 def _translate(nft, address, port, targets):

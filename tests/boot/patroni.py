@@ -94,6 +94,14 @@ class PatroniLab(Lab):
         return result[0]
 
 
+class SiteLab(PatroniLab):
+    """`primary` is whoever is at its head: in a standby site a standby."""
+
+    def leader(self):
+        found = [name for name in self.database_nodes if self.nodes[name].on and self.ask_patroni(name, "GET", "/leader") == 200]
+        return found[0] if len(found) == 1 else None
+
+
 class DirectWriter(Writer):
     """Writes to all nodes by a connection string of several hosts, past Services and HAProxy."""
 

@@ -10,11 +10,15 @@ from shell import CommandFailed, in_netns, run
 
 def ask(netns, address, statement, user, password, database, timeout=30):
     """The unaligned output of a statement. An empty password sends none."""
+    return connect(netns, f"host={address} user={user} dbname={database}", statement, password, timeout)
+
+
+def connect(netns, words, statement, password, timeout=30, wrapper=()):
+    """The same of whom a connection string names, with psql in the hands of another program."""
     env = {**os.environ, "PGCONNECT_TIMEOUT": "5"}
     if password:
         env["PGPASSWORD"] = password
-    return run(*in_netns(netns, "psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d",
-                         f"host={address} user={user} dbname={database}", "-f", "-"),
+    return run(*in_netns(netns, *wrapper, "psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", words, "-f", "-"),
                stdin=statement, timeout=timeout, env=env)
 
 
@@ -32,6 +36,11 @@ class Writer:
         self.ending = threading.Event()
         lab.sql(lab.primary, f"CREATE TABLE IF NOT EXISTS {self.TABLE} (n bigint PRIMARY KEY)")
         self.number = int(lab.sql(lab.primary, f"SELECT coalesce(max(n), 0) FROM {self.TABLE}"))
+        self.resume()
+
+    def resume(self):
+        """Goes on, at first and after a stop."""
+        self.ending.clear()
         self.thread = threading.Thread(target=self._write, daemon=True)
         self.thread.start()
 

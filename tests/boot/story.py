@@ -48,6 +48,8 @@ class Story:
     rounds = 3
     """How often stories repeat what they do at random moments."""
     families = ("IPv4",)
+    tools = ()
+    """Images whose programs run on this machine."""
     numbers = itertools.count(1)
 
     def __init__(self, system, generator, directory):
@@ -72,14 +74,19 @@ class Story:
     def setup(self):
         """Makes the lab, without starting it."""
 
-    def new_lab(self, system=None):
-        """A lab whose files and processes end with the story, on the story's system if no other is given."""
+    def new_place(self):
+        """A name that is unique on this machine, and a directory of that name that ends with the story."""
         name = f"vw{os.getpid()}-{next(self.numbers)}"
         directory = self.directory / name
         directory.mkdir(parents=True)
         self.stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        return name, directory
+
+    def new_lab(self, system=None, router=None):
+        """A lab whose files and processes end with the story, on the story's system if no other is given."""
+        name, directory = self.new_place()
         lab = self.lab_kind(name, directory, self.generator, system or self.system, self.image, self.containers,
-                            self.families)
+                            self.families, router)
         lab.emulated = self.emulated
         self.stack.callback(lab.close)
         return lab
@@ -95,6 +102,10 @@ class Story:
         writer = kind(self.lab)
         self.stack.callback(writer.stop)
         return writer
+
+    def told(self):
+        """What happened in the lab, for the report of a failure."""
+        return self.lab.story()
 
     def run(self, report):
         """Runs the scenarios; those that are not reached count as failed."""
@@ -115,7 +126,7 @@ class Story:
                 except Exception as failure:
                     outcome, broken = "failed", method.fatal
                     error = "".join(traceback.format_exception_only(type(failure), failure))
-                    details = traceback.format_exc() + (self.lab.story() if self.lab else "")
+                    details = traceback.format_exc() + (self.told() if self.lab else "")
                 report(Result(self.name, method.title, outcome, time.monotonic() - started, error, details, self.figures))
                 self.figures = []
         finally:

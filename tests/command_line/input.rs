@@ -231,7 +231,7 @@ fn the_example_and_the_goldens_hold_every_key() {
         .run(bash("gen --print example > example.yaml").writes(["example.yaml"]))
         .run(bash("gen --check example.yaml").stderr("example.yaml: valid\n"));
     let example = place.read("example.yaml");
-    // a secrets file and an instancetype exclude what every-key has in their place
+    // these exclude what the goldens have in their place
     let golden = [
         "every-key",
         "ubuntu-data-source",
@@ -247,10 +247,18 @@ fn the_example_and_the_goldens_hold_every_key() {
         "monitoring",
         "monitoring-patroni",
         "client",
+        "tls",
+        "tls-secret",
+        "tls-cert-manager",
+        "archive",
+        "archive-patroni",
+        "archive-restored",
+        "exposed",
+        "standby-site",
     ]
     .map(|case| golden(&format!("{case}/gen.yaml")))
     .concat()
-        + "file: instancetype:";
+        + "file: instancetype: lsn: latest: promote:";
     for key in rows().iter().map(|row| row.key.name) {
         for (name, text) in [("the example", &example), ("the goldens", &golden)] {
             // a comment may name keys in a row: `or {name, kind}`
@@ -264,9 +272,9 @@ fn the_example_and_the_goldens_hold_every_key() {
 fn the_example_stays_valid_when_its_lines_are_uncommented() {
     // `#key` and `#  key` are keys, `# words` are not; the last keys exclude others, as their comments say, or get a note
     let uncommented = "gen --print example | sed -E 's/^#([^ ]|  )/\\1/' | \
-                       grep -Ev '^ *(data-source|root-disk-size|instancetype|existing-secret|synchronous|period|partition):' > gen.yaml";
-    empty()
-        .run(bash(uncommented).writes(["gen.yaml"]))
-        .reads("gen.yaml", "…\n  cpu-cores: 2 …")
-        .run(bash("gen --check").stderr("note[needs-server-side-apply]: …\ngen.yaml: valid\n"));
+                       grep -Ev '^ *(data-source|root-disk-size|instancetype|existing-secret: lab|synchronous|period|partition|insecure|nfs|restore|from|time:|lsn|name: before|latest)' > gen.yaml";
+    empty().run(bash(uncommented).writes(["gen.yaml"])).reads("gen.yaml", "…\n  cpu-cores: 2 …").run(
+        bash("gen --check")
+            .stderr("note[standby-site]: …\nnote[needs-server-side-apply]: …\ngen.yaml: valid\n"),
+    );
 }

@@ -255,6 +255,9 @@ def by_hand(primary, ledger):
     """What somebody deletes is lost, each row once; what comes twice is seen; what comes back is."""
     name = ledger.status()["ledger"]
     ledger.writes()
+    # That one of its own would come in between, and be the one that tells.
+    wait_for("it has compared after its start", lambda: {line["path"] for line in ledger.signals(
+        "ledger-verify", reason="start")} == {"service", "hosts"}, 60)
     for path in ("service", "hosts"):
         victims = random.sample(sorted(acknowledged(path) & primary.ids(name, path)), 7)
         where = f"ledger = '{name}' AND path = '{path}' AND id IN ({', '.join(map(str, victims))})"

@@ -56,6 +56,19 @@ def expected_selections(case, pods):
     return {"primary": primary, "replicas": replicas, "nodes": nodes, "metrics": databases}
 
 
+def needed_passwords(case, patroni):
+    """What the Secret has to hold."""
+    tls = (yaml.safe_load((BUNDLES / case / "gen.yaml").read_text()) or {}).get("tls", False)
+    tls = {"enabled": tls} if isinstance(tls, bool) else tls
+    is_on = tls.get("enabled", True)
+    derived = is_on and not tls.keys() & {"existing-secret", "cert-manager"}
+    yield "client-password"
+    if not (is_on and tls.get("client-certificates")):
+        yield "replication-password"
+    if patroni or derived:
+        yield "ca-seed"
+
+
 def check_bundle(case, text, documents):
     def fault(where, message):
         faults.append(f"{case}: {where}: {message}")
@@ -72,12 +85,13 @@ def check_bundle(case, text, documents):
         for schema, validator in schemas or []:
             for error in validator.iter_errors(document):
                 fault(f"{kind} {name}", f"{schema}: {error.json_path}: {error.message[:300]}")
-        # one annotation of `oc apply` holds the whole object
-        if len(json.dumps(document)) > 262144:
-            fault(name, "too large for client-side apply")
+        # One annotation of a client-side `oc apply` holds the whole object. Of the guests' files gen itself says when that is too
+        # much; the API server takes a megabyte of them.
+        if len(json.dumps(document)) > (1 << 20 if kind == "ConfigMap" else 262144):
+            fault(name, "too large")
         if kind == "Secret" and "data" in document:
             patroni = any(kind == "VirtualMachine" and "-node-" in name for kind, name in names)
-            wanted = {key: value for key, value in passwords.items() if patroni or key != "ca-seed"}
+            wanted = {key: value for key, value in passwords.items() if key in needed_passwords(case, patroni)}
             read = {key: base64.b64decode(value, validate=True).decode() for key, value in document["data"].items()}
             if read != wanted:
                 fault(name, "does not hold the passwords of the case")
@@ -167,6 +181,12 @@ def check_bundle(case, text, documents):
                 unpack(f"{case}: {name}", userdata, maps[source["name"]]["data"], role, fault)
             if "secret" in volume:
                 source = volume["secret"]["secretName"]
+                if volume["name"] != "credentials":
+                    made = {c["spec"]["secretName"] for c in of("Certificate").values()}
+                    # the keys of an archive are nobody's certificate
+                    if made and source not in made and volume["name"] != "archive" or source in secrets:
+                        fault(name, f"no Certificate makes {source}")
+                    continue
                 ours = any("data" in secret for secret in secrets.values())
                 if (source in secrets) != ours:
                     fault(name, f"no Secret {source}")

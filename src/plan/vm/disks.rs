@@ -9,12 +9,17 @@ use crate::value::{AccessMode, Quantity};
 
 impl Needs<'_> {
     /// The keys behind the need for WAL.
-    fn wal_keys(&self) -> [(&dyn Involved, &'static str); 3] {
+    fn wal_keys(&self) -> [(&dyn Involved, &'static str); 4] {
         let slots: (&dyn Involved, _) = match self.replicas_set_cap {
             true => (&self.config.replica_count, "for the WAL of their slots"),
             false => (&self.postgresql.max_slot_wal_keep_size, "for the WAL of slots"),
         };
-        [(&self.config.wal_keep_size, "for this WAL"), slots, (&self.settings, "with these settings")]
+        [
+            (&self.config.wal_keep_size, "for this WAL"),
+            slots,
+            (&self.max_pending_wal, "for what waits for the archive"),
+            (&self.settings, "with these settings"),
+        ]
     }
 
     pub(super) fn data_disk(&self, vm: &Vm, problems: &mut Problems) -> Quantity {
@@ -33,9 +38,9 @@ impl Needs<'_> {
                 problems,
             )
         } else {
-            let [keep, slots, settings] = self.wal_keys();
+            let [keep, slots, pending, settings] = self.wal_keys();
             let holds = "the tables and the retained WAL need";
-            let keys = [tables, keep, slots, settings];
+            let keys = [tables, keep, slots, pending, settings];
             disk(
                 &vm.data_disk_size,
                 self.data_and_wal,

@@ -61,7 +61,7 @@ class Checks(Story):
         lab = self.lab
         count = len(self.writer.acknowledged)
         wait_until("the writer gets on", lambda: len(self.writer.acknowledged) > count + 5, 60)
-        for name in lab.nodes:
+        for name in lab.database_nodes:
             # Before the position that is waited for: a row that is acknowledged later may not have arrived yet.
             acknowledged = list(self.writer.acknowledged)
             if name != lab.primary:
