@@ -222,7 +222,7 @@ static PYTHON: &[File] = &files! {
 static SITE: &[File] = &files! {
     "manual/site.sh" => "/usr/local/lib/virtwork/site.sh" for MANUAL, None;
     "patroni/patroni-site.sh" => "/usr/local/lib/virtwork/patroni-site.sh" for &[Node], None;
-    "patroni/yield.sql" => "/usr/local/lib/virtwork/yield.sql" for &[Node], None;
+    "common/yield.sql" => "/usr/local/lib/virtwork/yield.sql" for DATABASES, None;
     "patroni/virtwork-promote.sh" => "/usr/local/sbin/virtwork-promote" for &[Node], None;
 };
 

@@ -107,7 +107,7 @@ judge_head() {
 prepare() {
   local file
   mkdir "$WORK"/{lib,etc,run}
-  for file in manual/standby.sh manual/peers.sh manual/site.sh manual/virtwork-server-start.sh common/lib.sh common/wal.sh debian/family.sh; do
+  for file in manual/standby.sh manual/peers.sh manual/site.sh manual/virtwork-server-start.sh common/lib.sh common/wal.sh common/yield.sql debian/family.sh; do
     sed "s#/usr/local/lib/virtwork#$WORK/lib#g; s#/etc/virtwork#$WORK/etc#g; s#PGPORT=5432#PGPORT=\${MYPORT}#; s#/run/postgresql#$WORK/run#g" \
       "$REPOSITORY/templates/$file" >"$WORK/lib/${file#*/}"
   done

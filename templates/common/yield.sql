@@ -1,8 +1,10 @@
 -- What another site calls to have this one stop writing, and the note of it.
-SELECT pg_is_in_recovery() OR to_regprocedure('virtwork.yield_to(text, integer)') IS NOT NULL AS is_done \gset
-\if :is_done
+SELECT pg_is_in_recovery() AS is_standby, to_regprocedure('virtwork.yield_to(text, integer)') IS NOT NULL AS has_function \gset
+\if :is_standby
   \q
 \endif
+\if :has_function
+\else
 BEGIN;
 CREATE SCHEMA IF NOT EXISTS virtwork;
 CREATE TABLE IF NOT EXISTS virtwork.sites (
@@ -26,7 +28,10 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION virtwork.yield_to(text, integer) IS 'has this site stop writing, for another one that takes over';
 REVOKE ALL ON FUNCTION virtwork.yield_to(text, integer) FROM PUBLIC;
-GRANT USAGE ON SCHEMA virtwork TO replicator;
-GRANT SELECT ON virtwork.sites TO replicator;
-GRANT EXECUTE ON FUNCTION virtwork.yield_to(text, integer) TO replicator;
 COMMIT;
+\endif
+-- At the first start of a lab the role is still to come.
+SELECT format('GRANT USAGE ON SCHEMA virtwork TO %1$I; GRANT SELECT ON virtwork.sites TO %1$I;'
+    ' GRANT EXECUTE ON FUNCTION virtwork.yield_to(text, integer) TO %1$I', rolname)
+  FROM pg_roles WHERE rolname = 'replicator' AND NOT (has_schema_privilege(oid, 'virtwork', 'USAGE')
+    AND has_table_privilege(oid, 'virtwork.sites', 'SELECT') AND has_function_privilege(oid, 'virtwork.yield_to(text, integer)', 'EXECUTE')) \gexec
